@@ -1,0 +1,1 @@
+"""Policies, rotations and policy optimization; knows nothing of nnU-Net."""

@@ -1,0 +1,124 @@
+"""The domain model: branches, the named groups of input channels that get their own stem and decoder.
+
+A data set is *paired* (all branches show the same patient on the same grid, with one label map) or *unpaired* (each
+case carries one branch only, on its own grid, with its own label map). The converters record this in ``dataset.json``
+under the key ``rl_nnunet``; nnU-Net ignores the key and copies the file to where training and prediction find it.
+
+A branch that a case does not have is *blank*: its raw image is zero everywhere. After nnU-Net's normalization such a
+channel is constant, at a value that follows from the plans (see `blank_values`), or zero where a patch was padded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rl_nnunet.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+DATASET_JSON_KEY = "rl_nnunet"
+
+Pairing = Literal["paired", "unpaired"]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A named group of input channels.
+
+    Parameters
+    ----------
+    name : str
+        Name of the branch, for example ``"CT"``.
+    channels : tuple of int
+        Indices of its channels in nnU-Net's channel order.
+    """
+
+    name: str
+    channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class BranchLayout:
+    """How the channels of a data set are grouped into branches, and whether its cases are paired."""
+
+    branches: tuple[Branch, ...]
+    pairing: Pairing
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the branches, in order."""
+        return tuple(branch.name for branch in self.branches)
+
+    @property
+    def channels(self) -> tuple[tuple[int, ...], ...]:
+        """Channel indices of the branches, in order."""
+        return tuple(branch.channels for branch in self.branches)
+
+
+def describe_branches(branches: dict[str, Sequence[str]], pairing: Pairing) -> dict[str, Any]:
+    """Return the entry for ``dataset.json``'s key ``rl_nnunet``: branch names, their channel names, the pairing."""
+    return {"branches": {name: list(channels) for name, channels in branches.items()}, "pairing": pairing}
+
+
+def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
+    """Read the branches of a data set.
+
+    Without the key ``rl_nnunet``, every channel is a branch of its own and the data set is paired: that is what
+    nnU-Net's raw format means.
+
+    Parameters
+    ----------
+    dataset_json : dict
+        The content of nnU-Net's ``dataset.json``.
+
+    Raises
+    ------
+    InputError
+        If the entry names unknown channels, leaves channels out, uses one twice, or states an unknown pairing.
+    """
+    channel_names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    index = {name: int(i) for i, name in channel_names.items()}
+    if len(index) < len(channel_names):
+        index = {f"{name}_{i}": int(i) for i, name in channel_names.items()}
+    entry = dataset_json.get(DATASET_JSON_KEY)
+    if entry is None:
+        return BranchLayout(tuple(Branch(name, (i,)) for name, i in index.items()), "paired")
+    if entry.get("pairing") not in ("paired", "unpaired"):
+        raise InputError(f'dataset.json: "pairing" must be "paired" or "unpaired", not {entry.get("pairing")!r}.')
+    used = [channel for channels in entry["branches"].values() for channel in channels]
+    if sorted(used) != sorted(index):
+        raise InputError(
+            f"dataset.json: the branches must use every channel exactly once; they use {used}, "
+            f"the channels are {list(index)}."
+        )
+    return BranchLayout(
+        tuple(Branch(name, tuple(index[c] for c in channels)) for name, channels in entry["branches"].items()),
+        entry["pairing"],
+    )
+
+
+def blank_values(
+    normalization_schemes: Sequence[str], intensity_properties: dict[str, dict[str, float]]
+) -> tuple[float, ...]:
+    """Return, per channel, the value that an all-zero raw image has after nnU-Net's normalization.
+
+    Zero for every scheme but CTNormalization, which maps it to ``(clip(0) - mean) / std``.
+
+    Parameters
+    ----------
+    normalization_schemes : sequence of str
+        ``normalization_schemes`` of the configuration.
+    intensity_properties : dict
+        ``foreground_intensity_properties_per_channel`` of the plans, keyed by the channel index as a string.
+    """
+    values = []
+    for channel, scheme in enumerate(normalization_schemes):
+        if scheme == "CTNormalization":
+            properties = intensity_properties[str(channel)]
+            clipped = min(max(0.0, properties["percentile_00_5"]), properties["percentile_99_5"])
+            values.append((clipped - properties["mean"]) / max(properties["std"], 1e-8))
+        else:
+            values.append(0.0)
+    return tuple(values)

@@ -1,0 +1,1 @@
+"""Losses of RL-U2Net; knows nothing of nnU-Net."""

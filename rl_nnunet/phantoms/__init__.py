@@ -1,0 +1,1 @@
+"""Synthetic hearts that look like MM-WHS."""

@@ -1,0 +1,40 @@
+"""Packaging: every top-level folder is one socket of nnU-Net, installed below the one package ``rl_nnunet``."""
+
+from setuptools import find_packages, setup
+
+SOCKETS = ("trainers", "planners", "dataset_conversion")
+
+setup(
+    name="rl_nnunet",
+    version="0.1.0",
+    description="Reinforcement-learning-driven multi-modal segmentation as a plugin for unmodified nnU-Net v2",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[
+        *find_packages(include=["rl_nnunet", "rl_nnunet.*"]),
+        *(f"rl_nnunet.{socket}" for socket in SOCKETS),
+    ],
+    package_dir={"rl_nnunet": "rl_nnunet", **{f"rl_nnunet.{socket}": socket for socket in SOCKETS}},
+    install_requires=[
+        "nnunetv2>=2.8,<2.9",
+        "dynamic-network-architectures>=0.4.4,<0.5",
+        "torch>=2.6",
+        "numpy>=1.26",
+        "scipy",
+        "SimpleITK>=2.3",
+        "pandas",
+        "matplotlib",
+        "tqdm",
+    ],
+    extras_require={"test": ["pytest>=8", "ruff>=0.15", "torchrl>=0.11", "build"]},
+    entry_points={
+        "console_scripts": [
+            "rl_nnunet_env = rl_nnunet.environment:main",
+            "rl_nnunet_make_phantom = rl_nnunet.phantoms.make_phantom:main",
+            "rl_nnunet_convert_mmwhs = rl_nnunet.dataset_conversion.convert_mmwhs:main",
+            "rl_nnunet_convert_unpaired = rl_nnunet.dataset_conversion.convert_unpaired:main",
+            "rl_nnunet_plan_and_preprocess = rl_nnunet.planners.plan_and_preprocess:main",
+            "rl_nnunet_demo = rl_nnunet.demo:main",
+        ]
+    },
+)

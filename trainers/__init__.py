@@ -1,0 +1,1 @@
+"""Trainers, found by nnU-Net through nnUNet_extTrainer."""
