@@ -1,0 +1,94 @@
+"""Losses that pull the aligned map of the auxiliary branch towards the main branch's map: eq. 17 of RL-U2Net.
+
+``L_align = alpha L_InfoNCE + beta L_Cosine``; the weights belong to whoever adds them up. Both are computed in
+float32, also under autocast.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch.nn import functional
+
+from rl_nnunet.losses.similarity import check_maps, feature_cosine
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_POOLING = {
+    1: functional.adaptive_avg_pool1d,
+    2: functional.adaptive_avg_pool2d,
+    3: functional.adaptive_avg_pool3d,
+}
+
+
+def info_nce(main: Tensor, aligned: Tensor, temperature: float = 0.1, grid: int = 4) -> Tensor:
+    """Return the InfoNCE loss between two feature maps.
+
+    Both maps are average-pooled to at most `grid` positions per axis and normalized to unit length at each. For
+    every position of `main` the positive is the same position of the same sample in `aligned`, the negatives are
+    all other positions of all samples of the batch:
+    ``-log(exp(m_p . a_p / temperature) / sum_q exp(m_p . a_q / temperature))``, averaged over p.
+
+    RL-U2Net names van den Oord et al. 2018 for this loss and does not say what the negatives are. Whole samples
+    would leave a single negative at nnU-Net's usual batch size of 2, and none at 1; positions give many, and ask
+    for what alignment is about, that the same place looks alike and other places do not.
+
+    Parameters
+    ----------
+    main, aligned : Tensor
+        Shape (B, C, *spatial) with 1 to 3 spatial axes.
+    temperature : float
+        Divides the cosine similarities; positive. The lower, the more the hardest negatives count.
+    grid : int
+        Positions per axis after pooling, at least 1; an axis that has fewer is left as it is.
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, in nats: 0 at best, the logarithm of the number of positions (B times at most
+        grid^spatial axes) for maps without information.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, there are not 1 to 3 spatial axes, or `temperature` or `grid` is out of range.
+    """
+    check_maps(main, aligned)
+    if main.dim() - 2 not in _POOLING:
+        raise ValueError(f"Expected 1 to 3 spatial axes, got maps of shape {tuple(main.shape)}.")
+    if not temperature > 0 or grid < 1:
+        raise ValueError(f"temperature must be > 0 and grid >= 1, got {temperature} and {grid}.")
+    with torch.autocast(main.device.type, enabled=False):
+        similarity = _embed_positions(main, grid) @ _embed_positions(aligned, grid).T
+        positives = torch.arange(len(similarity), device=similarity.device)
+        return functional.cross_entropy(similarity / temperature, positives)
+
+
+def cosine_embedding(main: Tensor, aligned: Tensor) -> Tensor:
+    """Return the cosine embedding loss for maps that should agree: the mean over positions of 1 - cosine.
+
+    Parameters
+    ----------
+    main, aligned : Tensor
+        Shape (B, C, *spatial).
+
+    Returns
+    -------
+    Tensor
+        Scalar, float32, in [0, 2].
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or have fewer than three axes.
+    """
+    return 1 - feature_cosine(main, aligned).mean()
+
+
+def _embed_positions(x: Tensor, grid: int) -> Tensor:
+    """Return the unit vectors, (B * positions, C), of a map (B, C, *spatial) pooled to the grid."""
+    size = [min(extent, grid) for extent in x.shape[2:]]
+    pooled = _POOLING[len(size)](x.float(), size)
+    return functional.normalize(pooled.flatten(2).transpose(1, 2).flatten(0, 1), dim=1)
