@@ -1,0 +1,172 @@
+"""The loss of RL-U2Net over its branches: segmentation (eq. 18-19) plus alignment (eq. 17), summed by eq. 20.
+
+Dice and cross entropy come from outside (nnU-Net's own classes, so that ignore label, regions, deep supervision and
+batch Dice keep working) and are given twice, once for each term, because eq. 18-19 balance each on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
+from rl_nnunet.losses.alignment import cosine_embedding, info_nce
+
+
+class AlignedMaps(Protocol):
+    """Main and aligned auxiliary maps of one XAlign module, each (links, C, *spatial)."""
+
+    main: Tensor
+    aligned: Tensor
+
+
+class BranchedOutput(Protocol):
+    """What the network returns while it trains; see `rl_nnunet.networks.rl_u2net.BranchOutput`."""
+
+    logits: list
+    samples: list[list[int]]
+    alignments: list
+    link_samples: list[int]
+
+
+@dataclass(frozen=True)
+class AlignmentLossConfig:
+    """Weights of the alignment losses; the paper states none of them.
+
+    Parameters
+    ----------
+    weight : float
+        lambda_1 of eq. 20, of the mean over the aligned stages (eq. 20 has their sum; the mean keeps the balance when
+        a plan has more stages).
+    info_nce : float
+        alpha of eq. 17.
+    cosine : float
+        beta of eq. 17.
+    """
+
+    weight: float = 0.1
+    info_nce: float = 1.0
+    cosine: float = 1.0
+
+
+@dataclass
+class LossReport:
+    """What the last step's loss consisted of; floats, for the logs, and for the agents' reward.
+
+    Attributes
+    ----------
+    dice : dict of int to float
+        Per present branch the soft Dice coefficient, 1 - L_Dice of eq. 8-9.
+    segmentation : dict of int to float
+        Per present branch the unweighted sum of Dice loss and cross entropy.
+    dice_weights, cross_entropy_weights : list of float
+        AGWD's weight of every branch.
+    alignment : float
+        The alignment loss before its weight.
+    output : BranchedOutput
+        The network's output.
+    """
+
+    dice: dict[int, float]
+    segmentation: dict[int, float]
+    dice_weights: list[float]
+    cross_entropy_weights: list[float]
+    alignment: float
+    output: BranchedOutput
+
+
+class BranchedLoss(nn.Module):
+    """Loss over a `BranchedOutput` and nnU-Net's targets.
+
+    Parameters
+    ----------
+    dice, cross_entropy : callable
+        Map (logits, target) to a scalar. `dice` is nnU-Net's negative soft Dice, in [-1, 0].
+    num_branches : int
+        Branches of the network.
+    own_targets : bool
+        True for unpaired data: the targets of the branches lie behind each other in the channel axis. False for paired
+        data: one target for all.
+    dice_weights, cross_entropy_weights : AdaptiveWeights or None
+        AGWD for either term; None weighs all branches equally (the ablation "w/o AGWD").
+    alignment : AlignmentLossConfig or None
+        None leaves the alignment losses out (the ablation "w/o auxiliary loss").
+    """
+
+    def __init__(
+        self,
+        dice: Callable[..., Tensor],
+        cross_entropy: Callable[..., Tensor],
+        num_branches: int,
+        own_targets: bool,
+        dice_weights: AdaptiveWeights | None,
+        cross_entropy_weights: AdaptiveWeights | None,
+        alignment: AlignmentLossConfig | None,
+    ) -> None:
+        super().__init__()
+        self.dice = dice
+        self.cross_entropy = cross_entropy
+        self.num_branches = num_branches
+        self.own_targets = own_targets
+        self.dice_weights = dice_weights
+        self.cross_entropy_weights = cross_entropy_weights
+        self.alignment = alignment
+        self.report: LossReport | None = None
+
+    def forward(self, output: BranchedOutput | Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
+        """Return the loss; of a plain segmentation (the network in evaluation mode) nnU-Net's own."""
+        if not hasattr(output, "logits"):
+            return self.dice(output, target) + self.cross_entropy(output, target)
+        dice, cross_entropy = {}, {}
+        for branch, (logits, samples) in enumerate(zip(output.logits, output.samples, strict=True)):
+            if logits is not None:
+                branch_target = self.target_of_branch(target, branch, samples)
+                dice[branch] = self.dice(logits, branch_target)
+                cross_entropy[branch] = self.cross_entropy(logits, branch_target)
+        dice_total, dice_weights = self._balance(dice, self.dice_weights)
+        entropy_total, entropy_weights = self._balance(cross_entropy, self.cross_entropy_weights)
+        alignment = self._alignment(output.alignments)
+        # One transfer from the device for everything that is reported.
+        keys = list(dice)
+        values = torch.stack([*dice.values(), *cross_entropy.values(), alignment]).detach().float().tolist()
+        dice_values, entropy_values = values[: len(keys)], values[len(keys) : -1]
+        self.report = LossReport(
+            dice={b: -v for b, v in zip(keys, dice_values, strict=True)},
+            segmentation={b: 1 + d + c for b, d, c in zip(keys, dice_values, entropy_values, strict=True)},
+            dice_weights=dice_weights,
+            cross_entropy_weights=entropy_weights,
+            alignment=values[-1],
+            output=output,
+        )
+        total = dice_total + entropy_total
+        return total if self.alignment is None else total + self.alignment.weight * alignment
+
+    def target_of_branch(
+        self, target: Tensor | list[Tensor], branch: int, samples: Sequence[int]
+    ) -> Tensor | list[Tensor]:
+        """Return the target of some samples in one branch, with the structure (tensor or scales) of `target`."""
+        if isinstance(target, list):
+            return [self.target_of_branch(scale, branch, samples) for scale in target]
+        if self.own_targets:
+            target = target.chunk(self.num_branches, dim=1)[branch]
+        return target if list(samples) == list(range(len(target))) else target[list(samples)]
+
+    def _balance(self, losses: dict[int, Tensor], weights: AdaptiveWeights | None) -> tuple[Tensor, list[float]]:
+        if weights is None:
+            return sum(losses.values()), [1.0] * self.num_branches
+        current = weights.update(losses)
+        return sum(current[branch] * loss for branch, loss in losses.items()), current.tolist()
+
+    def _alignment(self, alignments: Sequence[AlignedMaps]) -> Tensor:
+        if self.alignment is None or not alignments:
+            return torch.zeros((), device=alignments[0].main.device if alignments else None)
+        losses = [
+            self.alignment.info_nce * info_nce(a.main, a.aligned)
+            + self.alignment.cosine * cosine_embedding(a.main, a.aligned)
+            for a in alignments
+        ]
+        return sum(losses) / len(losses)

@@ -1,0 +1,294 @@
+"""RL-U2Net: one stem and one decoder per branch, one shared encoder, RL-XAlign between the branches.
+
+After RL-U2Net (Qu and Zhao, arXiv 2508.02557), with nnU-Net's own encoders and decoders and its plans' topology::
+
+    x - split by branch - stem_CT -+                               +- decoder_CT - logits_CT
+                          stem_MR -+- shared encoder - XAlign per -+- decoder_MR - logits_MR
+                                                       stage
+
+A branch whose patch is blank is left out: no stem, encoder, alignment or decoder runs for it. Hence one network serves
+one modality, the other, and both. The network is described by plain keyword arguments that a JSON plan can carry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
+from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
+from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
+from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
+
+from rl_nnunet.networks.xalign import Alignment, Links, ResidualFusion, XAlign, XAlignConfig
+
+BLANK_TOLERANCE = 1e-4
+"""Resampling leaves a constant channel constant to about 1e-7; real normalized channels vary by much more."""
+
+
+class BranchOutput(NamedTuple):
+    """What the network returns while it trains.
+
+    Attributes
+    ----------
+    logits : list
+        Per branch, the decoder's output for the samples that have the branch: a list over nnU-Net's deep-supervision
+        scales (finest first) of (samples, classes, *spatial), or one such tensor without deep supervision, or None
+        where no sample has the branch.
+    samples : list of list of int
+        Per branch, the indices of these samples in the batch.
+    alignments : list of Alignment
+        One per aligned stage; empty if no sample has two branches.
+    link_samples : list of int
+        Sample of each link of the alignments.
+    """
+
+    logits: list[list[Tensor] | Tensor | None]
+    samples: list[list[int]]
+    alignments: list[Alignment]
+    link_samples: list[int]
+
+
+class BranchDecoders(nn.ModuleList):
+    """One decoder per branch, with the one switch for deep supervision that nnU-Net sets."""
+
+    @property
+    def deep_supervision(self) -> bool:
+        """Whether the decoders return all scales."""
+        return self[0].deep_supervision
+
+    @deep_supervision.setter
+    def deep_supervision(self, enabled: bool) -> None:
+        for decoder in self:
+            decoder.deep_supervision = enabled
+
+
+class RLU2Net(nn.Module):
+    """The dual-branch (or multi-branch) network of RL-U2Net.
+
+    The first block of parameters is that of nnU-Net's ``ResidualEncoderUNet`` or, with `n_conv_per_stage` in place of
+    `n_blocks_per_stage`, of ``PlainConvUNet``, with the same meaning.
+
+    Parameters
+    ----------
+    branches : sequence of sequence of int
+        Input channels of each branch; every channel belongs to exactly one.
+    branch_names : sequence of str
+        Names of the branches.
+    blank_values : sequence of float
+        Value of each input channel where it is absent (`rl_nnunet.branches.blank_values`).
+    aligned_stages : sequence of int
+        Encoder stages with an XAlign module; empty for two independent U-Nets with a shared encoder.
+    windows : sequence of sequence of int
+        Attention window of each aligned stage.
+    branch_dropout : float
+        Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
+        as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
+    xalign : dict
+        Fields of `XAlignConfig` that differ from their defaults.
+
+    Raises
+    ------
+    ValueError
+        If the branches do not use every input channel once, or windows and aligned stages do not match.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        n_stages: int,
+        features_per_stage: Sequence[int],
+        conv_op: type[_ConvNd],
+        kernel_sizes: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        num_classes: int,
+        n_conv_per_stage_decoder: Sequence[int],
+        n_blocks_per_stage: Sequence[int] | None = None,
+        n_conv_per_stage: Sequence[int] | None = None,
+        conv_bias: bool = False,
+        norm_op: type[nn.Module] | None = None,
+        norm_op_kwargs: dict[str, Any] | None = None,
+        dropout_op: type[nn.Module] | None = None,
+        dropout_op_kwargs: dict[str, Any] | None = None,
+        nonlin: type[nn.Module] | None = None,
+        nonlin_kwargs: dict[str, Any] | None = None,
+        deep_supervision: bool = False,
+        *,
+        branches: Sequence[Sequence[int]],
+        branch_names: Sequence[str],
+        blank_values: Sequence[float],
+        aligned_stages: Sequence[int],
+        windows: Sequence[Sequence[int]],
+        branch_dropout: float = 0.25,
+        xalign: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if sorted(c for channels in branches for c in channels) != list(range(input_channels)):
+            raise ValueError(f"the branches {branches} must use each of the {input_channels} channels exactly once")
+        if len(windows) != len(aligned_stages):
+            raise ValueError(f"{len(aligned_stages)} aligned stages need as many windows, not {len(windows)}")
+        self.branches = [list(channels) for channels in branches]
+        self.branch_names = list(branch_names)
+        self.branch_dropout = branch_dropout
+        self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
+        dimension = convert_conv_op_to_dim(conv_op)
+        block_options = {
+            "conv_op": conv_op, "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs,
+            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
+            "nonlin_kwargs": nonlin_kwargs,
+        }  # fmt: skip
+        self.stems = nn.ModuleList(
+            StackedConvBlocks(num_convs=1, input_channels=len(channels), output_channels=features_per_stage[0],
+                              kernel_size=kernel_sizes[0], initial_stride=1, **block_options)
+            for channels in branches
+        )  # fmt: skip
+        topology = {
+            "input_channels": features_per_stage[0], "n_stages": n_stages, "features_per_stage": features_per_stage,
+            "kernel_sizes": kernel_sizes, "strides": strides, "return_skips": True,
+        }  # fmt: skip
+        if n_blocks_per_stage is not None:
+            self.encoder = ResidualEncoder(
+                n_blocks_per_stage=n_blocks_per_stage, disable_default_stem=True, **topology, **block_options
+            )
+        else:
+            self.encoder = PlainConvEncoder(n_conv_per_stage=n_conv_per_stage, **topology, **block_options)
+        self.decoder = BranchDecoders(
+            UNetDecoder(self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision) for _ in branches
+        )
+        config = XAlignConfig(**(xalign or {}))
+        self.xalign = nn.ModuleDict(
+            {
+                str(stage): XAlign(features_per_stage[stage], dimension, len(branches), window, config, block_options,
+                                   kernel_sizes[stage])
+                for stage, window in zip(aligned_stages, windows, strict=True)
+            }
+        )  # fmt: skip
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Initialize as nnU-Net does; nnU-Net applies this to every module."""
+        InitWeights_He(1e-2)(module)
+        init_last_bn_before_add_to_0(module)
+        if isinstance(module, ResidualFusion):
+            module.start_as_identity()
+
+    def forward(self, x: Tensor) -> BranchOutput | Tensor | list[Tensor]:
+        """Segment a batch.
+
+        Parameters
+        ----------
+        x : Tensor
+            (samples, channels, *spatial).
+
+        Returns
+        -------
+        BranchOutput, Tensor or list of Tensor
+            In training mode a `BranchOutput`. In evaluation mode the mean of the logits of each sample's present
+            branches, (samples, classes, *spatial), as a list over scales with deep supervision.
+        """
+        output = self.forward_branches(x)
+        if self.training:
+            return output
+        if self.decoder.deep_supervision:
+            scales = range(len(next(logits for logits in output.logits if logits is not None)))
+            return [self._mean_of_branches(output, len(x), scale) for scale in scales]
+        return self._mean_of_branches(output, len(x), None)
+
+    def forward_branches(self, x: Tensor) -> BranchOutput:
+        """Segment a batch and keep the branches apart."""
+        samples = self.samples_per_branch(x)
+        stems = [
+            stem(x[indices][:, channels])
+            for stem, indices, channels in zip(self.stems, samples, self.branches, strict=True)
+            if indices
+        ]
+        skips = list(self.encoder(torch.cat(stems)))
+        links, link_samples = self._links(samples, x.device)
+        alignments = []
+        if link_samples:
+            for stage, module in self.xalign.items():
+                skips[int(stage)], alignment = module(skips[int(stage)], links)
+                alignments.append(alignment)
+        logits, start = [], 0
+        for decoder, indices in zip(self.decoder, samples, strict=True):
+            rows = slice(start, start + len(indices))
+            logits.append(decoder([skip[rows] for skip in skips]) if indices else None)
+            start += len(indices)
+        return BranchOutput(logits, samples, alignments, link_samples)
+
+    @torch.compiler.disable
+    def samples_per_branch(self, x: Tensor) -> list[list[int]]:
+        """Return, per branch, which samples of the batch have it.
+
+        A branch is absent where all its channels are at their blank value, or zero where the patch was padded. A
+        sample without any branch (a patch of nothing but padding or background) is segmented with all of them.
+        """
+        detached = x.detach()
+        blank = self.blank_values.view(1, -1, *[1] * (x.ndim - 2))
+        is_blank = ((detached - blank).abs() < BLANK_TOLERANCE) | (detached.abs() < BLANK_TOLERANCE)
+        blank_channels = is_blank.flatten(2).all(-1)
+        present = torch.stack([~blank_channels[:, channels].all(1) for channels in self.branches], dim=1)
+        present |= ~present.any(1, keepdim=True)
+        return [column.nonzero().flatten().tolist() for column in present.T.cpu()]
+
+    @torch.compiler.disable
+    def _links(self, samples: list[list[int]], device: torch.device) -> tuple[Links, list[int]]:
+        """Return all links between branches of one sample; in training, dropout leaves some samples without."""
+        pairs = [(sample, branch) for branch, indices in enumerate(samples) for sample in indices]
+        if self.training and self.branch_dropout > 0:
+            alone = (torch.rand(1 + max(s for s, _ in pairs)) < self.branch_dropout).tolist()
+        else:
+            alone = [False] * (1 + max(s for s, _ in pairs))
+        chosen = [
+            (row, other, branch, other_branch, sample)
+            for row, (sample, branch) in enumerate(pairs)
+            for other, (other_sample, other_branch) in enumerate(pairs)
+            if sample == other_sample and branch != other_branch and not alone[sample]
+        ]
+        table = torch.tensor(chosen, dtype=torch.long, device=device).view(-1, 5)
+        return Links(table[:, 0], table[:, 1], table[:, 2:4]), [link[4] for link in chosen]
+
+    @staticmethod
+    def _mean_of_branches(output: BranchOutput, batch_size: int, scale: int | None) -> Tensor:
+        present = [
+            (logits if scale is None else logits[scale], indices)
+            for logits, indices in zip(output.logits, output.samples, strict=True)
+            if logits is not None
+        ]
+        if all(len(indices) == batch_size for _, indices in present):
+            return sum(logits for logits, _ in present) / len(present)
+        first = present[0][0]
+        total = first.new_zeros((batch_size, *first.shape[1:]))
+        count = first.new_zeros((batch_size, *[1] * (first.ndim - 1)))
+        for logits, indices in present:
+            total[indices] += logits
+            count[indices] += 1
+        return total / count
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
+        """Return the number of feature-map values of one sample with all branches; nnU-Net plans memory with it.
+
+        Counted are all stems, the encoder once per branch, all decoders, and per link the projections and the output
+        of the attention, the rotated maps, and the fused maps.
+        """
+        input_size = list(input_size)
+        per_branch = self.encoder.compute_conv_feature_map_size(input_size)
+        output = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
+        output += per_branch * len(self.branches)
+        output += np.int64(sum(decoder.compute_conv_feature_map_size(input_size) for decoder in self.decoder))
+        links = len(self.branches) * (len(self.branches) - 1)
+        size = np.array(input_size)
+        for stage, stride in enumerate(self.encoder.strides):
+            size = size // np.array(stride)
+            if str(stage) in self.xalign:
+                module = self.xalign[str(stage)]
+                attention_maps = 0 if module.attention is None else 5
+                maps = attention_maps + module.selected_rotations + 3
+                output += np.int64(links * maps * self.encoder.output_channels[stage] * np.prod(size))
+        return output

@@ -1,0 +1,241 @@
+"""RL-XAlign at one encoder stage: cross-modal attention, pose alignment and fusion; RL-U2Net, equations 1-7.
+
+The module works on *links*: a link is one sample's main branch looking at one of its auxiliary branches. With two
+branches that are both present, each sample has two links; every branch is main once and auxiliary once. One set of
+weights serves all directions, because the encoder is shared and its features live in one space; what is specific to a
+direction is the policy.
+
+The order is the paper's: the attention's output carries auxiliary content at auxiliary positions (queries and keys
+share a window), then the pose policy turns it. The aligned map is the mean over the drawn rotations. With several
+auxiliary branches it is also the mean over them (the paper has two branches).
+
+Fusion (eq. 7): ``fused = g * aligned + (1 - g) * main``. In the paper g is a preset lambda (`fusion="fixed"`); by
+default it is learnt per channel and starts near zero (`fusion="gated"`), so that alignment cannot cost at the start.
+Res-Fusion is not specified in the paper beyond its name; ours is ``fused + block([main, fused])`` with a residual block
+whose last normalization starts at zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import torch
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
+from torch import Tensor, nn
+
+from rl_nnunet.agents.pose_policy import PolicyKind, PosePolicy
+from rl_nnunet.agents.rotations import rotate_to_grid
+from rl_nnunet.networks.cross_modal_attention import CrossModalAttention
+
+FusionKind = Literal["gated", "fixed"]
+
+
+class Links(NamedTuple):
+    """Which rows of a feature map look at which, all of length L.
+
+    Attributes
+    ----------
+    main, auxiliary : Tensor
+        Rows of the feature map.
+    branches : Tensor
+        (L, 2): index of the main and of the auxiliary branch.
+    """
+
+    main: Tensor
+    auxiliary: Tensor
+    branches: Tensor
+
+
+class Alignment(NamedTuple):
+    """What one XAlign module did in one forward pass; the raw material of alignment losses and of the agent.
+
+    Attributes
+    ----------
+    main, aligned : Tensor
+        Main and aligned auxiliary feature maps of the links, (L, C, *spatial).
+    context : dict of str to Tensor
+        What the policy saw.
+    rotations : Tensor
+        Indices of the drawn rotations, (L, K_sel).
+    log_probability : Tensor
+        Log-probability of the draw, (L,).
+    probabilities : Tensor
+        Probability of each rotation, (L, R).
+    """
+
+    main: Tensor
+    aligned: Tensor
+    context: dict[str, Tensor]
+    rotations: Tensor
+    log_probability: Tensor
+    probabilities: Tensor
+
+
+@dataclass(frozen=True)
+class XAlignConfig:
+    """Architecture choices of the XAlign modules; every field is an entry of the plans.
+
+    Parameters
+    ----------
+    selected_rotations : int
+        K_sel, the number of rotations that are drawn without replacement and averaged. The paper states no value;
+        we draw 1, because every further rotation averages a less probable pose into the aligned map.
+    fusion : {"gated", "fixed"}
+        Learnt gate per channel, or the paper's preset weight.
+    fusion_weight : float
+        The paper's lambda, below 0.5 (it states no value), for ``fusion="fixed"``.
+    initial_gate : float
+        Where the learnt gate starts, between 0 and 1.
+    policy : {"contextual", "global"}
+        See `rl_nnunet.agents.pose_policy`.
+    cross_modal_attention : bool
+        False fuses the turned auxiliary map itself (the paper's ablation "w/o CMA").
+    """
+
+    selected_rotations: int = 1
+    fusion: FusionKind = "gated"
+    fusion_weight: float = 0.3
+    initial_gate: float = 0.05
+    policy: PolicyKind = "contextual"
+    cross_modal_attention: bool = True
+
+    def __post_init__(self) -> None:
+        if self.fusion not in ("gated", "fixed"):
+            raise ValueError(f'fusion must be "gated" or "fixed", not {self.fusion!r}')
+        if not 0 < self.fusion_weight < 0.5:
+            raise ValueError(f"fusion_weight must lie between 0 and 0.5, not {self.fusion_weight}")
+        if not 0 < self.initial_gate < 1:
+            raise ValueError(f"initial_gate must lie between 0 and 1, not {self.initial_gate}")
+        if self.selected_rotations < 1:
+            raise ValueError(f"selected_rotations must be at least 1, not {self.selected_rotations}")
+
+
+class ResidualFusion(nn.Module):
+    """Fusion of main and aligned maps (eq. 7) and the residual block over main and fused map.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of both maps.
+    config : XAlignConfig
+        Gate or preset weight.
+    block_options : dict
+        ``conv_op``, ``conv_bias``, ``norm_op``, ``norm_op_kwargs``, ``nonlin`` and ``nonlin_kwargs`` of the encoder.
+    kernel_size : sequence of int
+        Kernel of the encoder at this stage.
+    """
+
+    def __init__(
+        self, channels: int, config: XAlignConfig, block_options: dict[str, Any], kernel_size: Sequence[int]
+    ) -> None:
+        super().__init__()
+        if config.fusion == "gated":
+            start = torch.logit(torch.tensor(config.initial_gate))
+            self.gate_logit = nn.Parameter(start.repeat(channels))
+        self.fixed_weight = config.fusion_weight if config.fusion == "fixed" else None
+        without_nonlin = {**block_options, "nonlin": None, "nonlin_kwargs": None}
+        self.block = nn.Sequential(
+            ConvDropoutNormReLU(input_channels=2 * channels, output_channels=channels, kernel_size=1, stride=1,
+                                **block_options),
+            ConvDropoutNormReLU(input_channels=channels, output_channels=channels, kernel_size=kernel_size, stride=1,
+                                **without_nonlin),
+        )  # fmt: skip
+
+    def start_as_identity(self) -> None:
+        """Set the last normalization to zero, so that the block adds nothing until it has learnt what to add."""
+        if self.block[-1].norm is not None:
+            nn.init.zeros_(self.block[-1].norm.weight)
+            nn.init.zeros_(self.block[-1].norm.bias)
+
+    def forward(self, main: Tensor, aligned: Tensor) -> Tensor:
+        """Fuse (L, C, *spatial) maps into one of the same shape."""
+        if self.fixed_weight is None:
+            weight = torch.sigmoid(self.gate_logit).view(-1, *[1] * (main.ndim - 2))
+        else:
+            weight = self.fixed_weight
+        fused = main + weight * (aligned - main)
+        return fused + self.block(torch.cat((main, fused), dim=1))
+
+
+class XAlign(nn.Module):
+    """The alignment module of one encoder stage.
+
+    Parameters
+    ----------
+    channels : int
+        Channels of the stage.
+    dimension : int
+        2 or 3.
+    num_branches : int
+        Branches of the network.
+    window : sequence of int
+        Attention window of this stage in voxels.
+    config : XAlignConfig
+        Architecture choices.
+    block_options, kernel_size
+        See `ResidualFusion`.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        dimension: int,
+        num_branches: int,
+        window: Sequence[int],
+        config: XAlignConfig,
+        block_options: dict[str, Any],
+        kernel_size: Sequence[int],
+    ) -> None:
+        super().__init__()
+        self.dimension = dimension
+        self.selected_rotations = config.selected_rotations
+        self.attention = CrossModalAttention(channels, window) if config.cross_modal_attention else None
+        self.policy = PosePolicy(channels, dimension, num_branches, config.policy)
+        self.fusion = ResidualFusion(channels, config, block_options, kernel_size)
+
+    def forward(self, features: Tensor, links: Links) -> tuple[Tensor, Alignment]:
+        """Align and fuse.
+
+        Parameters
+        ----------
+        features : Tensor
+            Feature maps of all present (sample, branch) pairs, (rows, C, *spatial).
+        links : Links
+            Which row looks at which; at least one.
+
+        Returns
+        -------
+        features : Tensor
+            The maps for the skip connection, same shape; rows without a link are unchanged.
+        alignment : Alignment
+            What was done.
+        """
+        main, auxiliary = features[links.main], features[links.auxiliary]
+        context = self.policy.context(main, auxiliary, links.branches)
+        rotations, log_probability, probabilities = self.policy.draw(
+            context, self.selected_rotations, most_probable=not self.training
+        )
+        cross = auxiliary if self.attention is None else self.attention(main, auxiliary)
+        aligned = self._turn(cross, rotations)
+        fused_rows, aligned_rows = self._mean_over_auxiliaries(aligned, links.main)
+        fused = self.fusion(features[fused_rows], aligned_rows)
+        alignment = Alignment(main, aligned, context, rotations, log_probability, probabilities)
+        return features.index_copy(0, fused_rows, fused.to(features.dtype)), alignment
+
+    def _turn(self, maps: Tensor, rotations: Tensor) -> Tensor:
+        """Return the mean over each link's drawn rotations, resampled to the grid where extents differ."""
+        turned = [
+            torch.stack([rotate_to_grid(one[None], index, self.dimension)[0] for index in drawn]).mean(0)
+            for one, drawn in zip(maps, rotations.tolist(), strict=True)
+        ]
+        return torch.stack(turned)
+
+    @staticmethod
+    def _mean_over_auxiliaries(aligned: Tensor, main_rows: Tensor) -> tuple[Tensor, Tensor]:
+        rows, inverse, counts = torch.unique(main_rows, return_inverse=True, return_counts=True)
+        if len(rows) == len(main_rows):
+            return main_rows, aligned
+        total = aligned.new_zeros((len(rows), *aligned.shape[1:])).index_add(0, inverse, aligned)
+        return rows, total / counts.view(-1, *[1] * (aligned.ndim - 1))
