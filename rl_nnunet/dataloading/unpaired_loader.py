@@ -1,0 +1,187 @@
+"""Batches of unpaired data: each sample is one case per branch, cropped and augmented independently.
+
+Where a sample is forced to contain foreground, its branches are centered on the same class: what is aligned is then
+the same anatomy, although the patients differ. Cropping, padding, oversampling and augmentation are nnU-Net's own
+loader, one per branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import blosc2
+import numpy as np
+import torch
+from batchgenerators.dataloading.data_loader import DataLoader
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
+
+from rl_nnunet.branches import Branch, BranchLayout
+from rl_nnunet.errors import InputError
+
+CONSTANT_TOLERANCE = 1e-4
+"""An absent channel is constant to about 1e-7 after nnU-Net's preprocessing; an image varies by about 1."""
+PROBE_EDGE = 32
+"""Edge in voxels of the central block by which a case's branches are told; no real image is constant there."""
+
+
+class BranchChannels:
+    """A view of an array (channels, *spatial) that has only the channels of one branch; nothing is read before use."""
+
+    def __init__(self, array: np.ndarray | blosc2.NDArray, channels: Sequence[int]) -> None:
+        self.array = array
+        self.channels = list(channels)
+        self.shape = (len(self.channels), *array.shape[1:])
+        self.dtype = array.dtype
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, item: Any) -> np.ndarray:
+        """Read a region of the branch's channels."""
+        item = item if isinstance(item, tuple) else (item,)
+        regions = [self.array[(slice(c, c + 1), *item[1:])] for c in self.channels]
+        return np.concatenate(regions)[item[0]]
+
+
+class BranchDataset:
+    """The cases of a data set that have a branch, reduced to the branch's channels; what nnU-Net's loader reads."""
+
+    def __init__(self, dataset: nnUNetBaseDataset, branch: Branch, identifiers: Sequence[str]) -> None:
+        self.dataset = dataset
+        self.branch = branch
+        self.identifiers = list(identifiers)
+
+    def load_case(self, identifier: str) -> tuple[BranchChannels, Any, Any, dict]:
+        """Load a case as nnU-Net's data sets do, with the branch's channels only."""
+        data, segmentation, previous, properties = self.dataset.load_case(identifier)
+        return BranchChannels(data, self.branch.channels), segmentation, previous, properties
+
+
+def branches_of_case(data: np.ndarray | blosc2.NDArray, layout: BranchLayout) -> tuple[str, ...]:
+    """Return the names of the branches that a preprocessed case has.
+
+    A branch is absent where each of its channels is constant within the central block: an all-zero image stays
+    constant through nnU-Net's preprocessing (to about 1e-7).
+    """
+    center = [slice(max(0, s // 2 - PROBE_EDGE // 2), s // 2 + PROBE_EDGE // 2 + 1) for s in data.shape[1:]]
+    probe = np.asarray(data[(slice(None), *center)])
+    varies = [np.ptp(channel) > CONSTANT_TOLERANCE for channel in probe]
+    return tuple(branch.name for branch in layout.branches if any(varies[c] for c in branch.channels))
+
+
+def cases_per_branch(dataset: nnUNetBaseDataset, layout: BranchLayout) -> dict[str, list[str]]:
+    """Return, per branch, the cases of a preprocessed data set that have it."""
+    cases: dict[str, list[str]] = {name: [] for name in layout.names}
+    for identifier in dataset.identifiers:
+        for name in branches_of_case(dataset.load_case(identifier)[0], layout):
+            cases[name].append(identifier)
+    return cases
+
+
+class ClassMatchedLoader(nnUNetDataLoader):
+    """nnU-Net's loader with the forced classes of a batch given from outside."""
+
+    forced_classes: Sequence[Any] = ()
+
+    def generate_train_batch(self) -> dict[str, Any]:
+        """Generate a batch; where sample j has to contain foreground, it is centered on ``forced_classes[j]``."""
+        self._class_of_next_sample = iter(self.forced_classes)
+        return super().generate_train_batch()
+
+    def get_bbox(
+        self,
+        data_shape: np.ndarray,
+        force_fg: bool,
+        class_locations: dict | None,
+        overwrite_class: int | tuple[int, ...] | None = None,
+        verbose: bool = False,
+    ) -> tuple[list[int], list[int]]:
+        """Return nnU-Net's bounding box around the given class; around any class where the case lacks it.
+
+        nnU-Net's loader asks once per sample, in order.
+        """
+        wanted = next(self._class_of_next_sample)
+        if force_fg and class_locations is not None:
+            overwrite_class = wanted if wanted in class_locations else None
+        return super().get_bbox(data_shape, force_fg, class_locations, overwrite_class, verbose)
+
+
+class UnpairedDataLoader(DataLoader):
+    """Compose batches from one `ClassMatchedLoader` per branch.
+
+    Parameters
+    ----------
+    dataset : nnUNetBaseDataset
+        Preprocessed cases, each with at least one branch.
+    layout : BranchLayout
+        The branches.
+    label_manager : LabelManager
+        nnU-Net's; its foreground classes (or regions) are the classes that patches are centered on.
+    transforms : callable
+        Maps the channel indices of a branch to the augmentation of its samples.
+    **loader_options
+        Passed to nnU-Net's loader: ``batch_size``, ``patch_size``, ``final_patch_size``,
+        ``oversample_foreground_percent``, ``probabilistic_oversampling``.
+
+    Raises
+    ------
+    InputError
+        If a branch has no case.
+    """
+
+    def __init__(
+        self,
+        dataset: nnUNetBaseDataset,
+        layout: BranchLayout,
+        label_manager: LabelManager,
+        transforms: Callable[[Sequence[int]], Any],
+        **loader_options: Any,
+    ) -> None:
+        super().__init__(dataset, loader_options["batch_size"], 1, None, True, False, True)
+        self.layout = layout
+        self.classes = (
+            label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
+        )
+        self.loaders = []
+        cases = cases_per_branch(dataset, layout)
+        for branch in layout.branches:
+            if not cases[branch.name]:
+                raise InputError(
+                    f"None of the {len(dataset.identifiers)} cases of this fold has the branch {branch.name}; "
+                    "give splits_final.json folds with cases of every branch."
+                )
+            self.loaders.append(
+                ClassMatchedLoader(
+                    BranchDataset(dataset, branch, cases[branch.name]),
+                    label_manager=label_manager,
+                    transforms=transforms(branch.channels),
+                    **loader_options,
+                )
+            )
+
+    def generate_train_batch(self) -> dict[str, Any]:
+        """Return ``data`` (samples, channels, *spatial), ``target`` and ``keys``.
+
+        The targets of the branches lie behind each other in the channel axis, as one tensor or, with deep supervision,
+        one per scale. ``keys`` holds per branch the case of each sample.
+        """
+        # The global generator, as in nnU-Net's loader, whose background processes seed it each on its own.
+        draws = np.random.randint(len(self.classes), size=self.batch_size)  # noqa: NPY002
+        chosen = [self.classes[i] for i in draws]
+        batches = []
+        for loader in self.loaders:
+            loader.forced_classes = chosen
+            batches.append(loader.generate_train_batch())
+        channels = sum(len(branch.channels) for branch in self.layout.branches)
+        first = batches[0]["data"]
+        data = first.new_empty((len(first), channels, *first.shape[2:]))
+        for branch, batch in zip(self.layout.branches, batches, strict=True):
+            data[:, list(branch.channels)] = batch["data"]
+        targets = [batch["target"] for batch in batches]
+        if isinstance(targets[0], list):
+            target = [torch.cat(scale, dim=1) for scale in zip(*targets, strict=True)]
+        else:
+            target = torch.cat(targets, dim=1)
+        keys = {branch.name: list(b["keys"]) for branch, b in zip(self.layout.branches, batches, strict=True)}
+        return {"data": data, "target": target, "keys": keys}

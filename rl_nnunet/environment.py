@@ -1,0 +1,76 @@
+"""``rl_nnunet_env``: print the shell exports that nnU-Net needs to find the trainers, for ``eval "$(rl_nnunet_env)"``.
+
+nnU-Net looks for a trainer that it does not know itself in the folders of ``nnUNet_extTrainer``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rl_nnunet.errors import InputError, run_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TRAINERS_VARIABLE = "nnUNet_extTrainer"
+DATA_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+
+
+def trainers_folder() -> Path:
+    """Return the folder of ``rl_nnunet.trainers``, found without importing it: that would import torch and nnU-Net."""
+    spec = importlib.util.find_spec("rl_nnunet.trainers")
+    if spec is None or not spec.submodule_search_locations:
+        raise InputError("rl_nnunet.trainers is not installed: install rl_nnunet anew with pip.")
+    return Path(next(iter(spec.submodule_search_locations))).resolve()
+
+
+def exports(environment: Mapping[str, str], root: Path | None = None) -> dict[str, str]:
+    """Return the variables to export.
+
+    Parameters
+    ----------
+    environment : mapping of str to str
+        The environment so far. Folders that ``nnUNet_extTrainer`` already names stay, and stay in front.
+    root : Path, optional
+        Folder in which nnU-Net's three data folders are placed, as far as they are not set yet.
+    """
+    ours = trainers_folder()
+    folders = [folder for folder in environment.get(TRAINERS_VARIABLE, "").split(os.pathsep) if folder.strip()]
+    if ours not in (Path(folder).resolve() for folder in folders):
+        folders.append(str(ours))
+    variables = {TRAINERS_VARIABLE: os.pathsep.join(folders)}
+    if root is not None:
+        base = root.expanduser().absolute()
+        variables.update({name: str(base / name) for name in DATA_VARIABLES if not environment.get(name)})
+    return variables
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command ``rl_nnunet_env``."""
+    parser = argparse.ArgumentParser(
+        prog="rl_nnunet_env",
+        description="Print the shell exports that nnU-Net needs to find the trainers of rl_nnunet. Creates nothing.",
+        epilog='Usual call: eval "$(rl_nnunet_env)"',
+    )
+    parser.add_argument(
+        "--root",
+        type=Path,
+        metavar="FOLDER",
+        help="also export " + ", ".join(f"{name}=FOLDER/{name}" for name in DATA_VARIABLES) + ", where not set yet",
+    )
+    root = parser.parse_args(arguments).root
+
+    def print_exports() -> None:
+        for name, value in exports(os.environ, root).items():
+            print(f"export {name}={shlex.quote(value)}")
+
+    run_command(print_exports)
+
+
+if __name__ == "__main__":
+    main()

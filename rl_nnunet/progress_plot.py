@@ -1,0 +1,46 @@
+"""The second progress picture: what the branches and the agents did, epoch by epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+PANELS = (
+    ("training loss per branch", ("train_loss_",), "Dice loss + cross entropy"),
+    ("pseudo Dice per branch, other branches withheld", ("pseudo_dice_",), "Dice"),
+    ("AGWD weights", ("agwd_dice_", "agwd_cross_entropy_"), "weight"),
+    ("agents' reward and similarity", ("reward_", "similarity_"), "reward"),
+    ("policy entropy", ("policy_entropy_",), "nats"),
+    ("most probable rotation", ("rotation_",), "index, 0 is the identity"),
+)
+
+
+def plot_progress(log: dict[str, Sequence[Any]], file: str) -> None:
+    """Draw the curves of our log keys.
+
+    Parameters
+    ----------
+    log : dict
+        nnU-Net's local log, one value per epoch.
+    file : str
+        Picture to write; replaced in one step.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(len(PANELS), 1, figsize=(10, 4 * len(PANELS)), sharex=True, layout="constrained")
+    for axis, (title, prefixes, label) in zip(axes, PANELS, strict=True):
+        for key in (k for prefix in prefixes for k in log if k.startswith(prefix)):
+            axis.plot(log[key], label=key, marker="." if len(log[key]) < 50 else None)
+        axis.set(title=title, ylabel=label)
+        if axis.lines:
+            axis.legend(fontsize="small", ncols=2)
+        axis.grid(alpha=0.3)
+    axes[-1].set_xlabel("epoch")
+    unfinished = f"{file}.unfinished.png"
+    figure.savefig(unfinished, dpi=80)
+    plt.close(figure)
+    os.replace(unfinished, file)
