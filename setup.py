@@ -26,7 +26,7 @@ setup(
         "matplotlib",
         "tqdm",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.15", "torchrl>=0.11", "build"]},
+    extras_require={"test": ["pytest>=8", "ruff>=0.15", "torchrl>=0.11", "build", "setuptools>=70.1"]},
     entry_points={
         "console_scripts": [
             "rl_nnunet_env = rl_nnunet.environment:main",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import torch
 
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
@@ -10,8 +10,16 @@ from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 class RLXAlignTrainerDemo(RLXAlignTrainer):
     """`RLXAlignTrainer` with a few hundred iterations."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    # nnU-Net reads the names of the parameters: no *args.
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
         self.num_epochs = 10
         self.num_iterations_per_epoch = 50
         self.num_val_iterations_per_epoch = 5

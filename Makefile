@@ -1,0 +1,32 @@
+# Every target works on a fresh machine that has Python >= 3.10 with venv, and make: `make test PYTHON=python3.12`.
+
+PYTHON ?= python3
+VENV ?= .venv
+INSTALLED := $(VENV)/.installed
+
+.PHONY: test test-slow demo lint clean
+
+test: $(INSTALLED)
+	$(VENV)/bin/python -m pytest --durations=10
+
+test-slow: $(INSTALLED)
+	$(VENV)/bin/python -m pytest --durations=10 -m slow
+
+demo: $(INSTALLED)
+	$(VENV)/bin/rl_nnunet_demo
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+$(INSTALLED): setup.py pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo 'Python >= 3.10 is needed: choose one with make PYTHON=/path/to/python3' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade pip
+	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo_output *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

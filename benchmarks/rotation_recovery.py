@@ -1,0 +1,188 @@
+"""Do the agents find the pose? Paired phantoms whose MR is turned by a random one of the 24 cube rotations.
+
+The network, loss and agents are those of ``RLXAlignTrainer``; the hearts are rendered into memory, so that only the
+agents are measured. Reported is, on held-out hearts, how often the most probable rotation is the right one, for the
+contextual and for the paper's global policy (chance: 1 in 24).
+
+    python benchmarks/rotation_recovery.py --minutes 12
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+
+import numpy as np
+import torch
+from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from rl_nnunet.agents.pose_agents import PoseAgents, label_cube
+from rl_nnunet.agents.rotations import inverse, rotate, rotation_matrices
+from rl_nnunet.branches import Branch, BranchLayout
+from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig
+from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
+from rl_nnunet.networks.architecture import NETWORK_CLASS, branch_arguments
+from rl_nnunet.networks.rl_u2net import RLU2Net
+from rl_nnunet.phantoms.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart import make_pair
+from rl_nnunet.random_state import seed_everything
+from rl_nnunet.training_settings import TrainingSettings
+
+SIZE = 32
+CLASSES = 7
+FEATURES = (16, 32, 64)
+BATCH_SIZE = 2
+
+
+def make_hearts(count: int, first_seed: int, noise: float) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Return normalized CT, MR and labels of `count` hearts, each (1, 32, 32, 32), unturned."""
+    config = HeartPhantomConfig(mr_noise=noise)
+    hearts = []
+    for seed in tqdm(range(first_seed, first_seed + count), desc="hearts"):
+        pair = make_pair(seed, SIZE, config=config)
+        ct = torch.from_numpy(np.clip(pair.ct, -200, 500).astype(np.float32))[None]
+        mr = torch.from_numpy(pair.mr.astype(np.float32))[None]
+        labels = torch.from_numpy(pair.ct_labels.astype(np.int16))[None]
+        hearts.append(((ct - ct.mean()) / ct.std(), (mr - mr.mean()) / mr.std(), labels))
+    return hearts
+
+
+def make_network(policy: str) -> RLU2Net:
+    """Build the network from plan entries, as nnU-Net would."""
+    stages = len(FEATURES)
+    strides = [[1] * 3] + [[2] * 3] * (stages - 1)
+    layout = BranchLayout((Branch("CT", (0,)), Branch("MRI", (1,))), "unpaired")
+    arguments = {
+        "n_stages": stages, "features_per_stage": FEATURES, "conv_op": "torch.nn.modules.conv.Conv3d",
+        "kernel_sizes": [[3] * 3] * stages, "strides": strides, "n_blocks_per_stage": (1, 2, 2)[:stages],
+        "n_conv_per_stage_decoder": [1] * (stages - 1), "conv_bias": True,
+        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
+        **branch_arguments(layout, (0.0, 0.0), strides, (1.0,) * 3, (SIZE,) * 3),
+    }  # fmt: skip
+    arguments["xalign"]["policy"] = policy
+    arguments["branch_dropout"] = 0.0
+    return get_network_from_plans(
+        NETWORK_CLASS, arguments, ("conv_op", "norm_op", "nonlin"), 2, CLASSES + 1, deep_supervision=True
+    )
+
+
+def make_loss() -> BranchedLoss:
+    """Build the trainer's loss from nnU-Net's classes."""
+    terms = [
+        DeepSupervisionWrapper(
+            DC_and_CE_loss({"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}, {}, *weights,
+                           dice_class=MemoryEfficientSoftDiceLoss),
+            (1.0, *(0.0 for _ in FEATURES[2:])),
+        )
+        for weights in ((0, 1), (1, 0))
+    ]  # fmt: skip
+    weights = [AdaptiveWeights(2, AdaptiveWeightsConfig()) for _ in range(2)]
+    return BranchedLoss(*terms, 2, True, *weights, AlignmentLossConfig())
+
+
+def draw_batch(hearts: list, generator: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Return data, targets (CT's labels, then MR's) and the rotations by which the MR were turned."""
+    data, target, drawn = [], [], []
+    for heart in generator.integers(len(hearts), size=size):
+        ct, mr, labels = hearts[heart]
+        rotation = int(generator.integers(len(rotation_matrices(3))))
+        data.append(torch.cat((ct, rotate(mr, rotation, 3))))
+        target.append(torch.cat((labels, rotate(labels, rotation, 3))))
+        drawn.append(rotation)
+    return torch.stack(data), torch.stack(target), drawn
+
+
+def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
+    """Train network and agents for some CPU time; return the number of steps."""
+    loss = make_loss()
+    settings = TrainingSettings()
+    agents = PoseAgents([m.policy for m in network.xalign.values()], 2, settings.ppo, torch.device("cpu"))
+    optimizer = torch.optim.SGD(network.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True)
+    generator = np.random.default_rng(seed)
+    network.train()
+    start, steps = time.monotonic(), 0
+    with tqdm(total=round(minutes * 60), unit="s", desc="training") as bar:
+        while (elapsed := time.monotonic() - start) < minutes * 60:
+            data, target, _ = draw_batch(hearts, generator, BATCH_SIZE)
+            scales = [target] + [
+                F.interpolate(target.float(), scale_factor=0.5**i, mode="nearest-exact").short()
+                for i in range(1, len(FEATURES) - 1)
+            ]
+            output = network(data)
+            optimizer.zero_grad(set_to_none=True)
+            loss(output, scales).backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
+            optimizer.step()
+            cubes = torch.stack([label_cube(branch, CLASSES) for branch in target.chunk(2, dim=1)])
+            main, auxiliary = output.alignments[0].context["branches"].unbind(1)
+            links = torch.tensor(output.link_samples)
+            report = agents.learn(
+                output.alignments, loss.report.dice, (cubes[main, links], cubes[auxiliary, links]),
+                elapsed / (minutes * 60),
+            )  # fmt: skip
+            steps += 1
+            bar.set_postfix(
+                steps=steps, similarity=f"{report[0]['similarity']:.2f}", entropy=f"{report[0]['entropy']:.2f}"
+            )
+            bar.n = round(elapsed)
+    return steps
+
+
+@torch.no_grad()
+def recovery(network: RLU2Net, hearts: list, seed: int) -> float:
+    """Return how often the most probable rotation is right, over stages and both directions."""
+    network.eval()
+    network.decoder.deep_supervision = False
+    generator = np.random.default_rng(seed)
+    right = []
+    for heart in hearts:
+        data, _, (rotation,) = draw_batch([heart], generator, 1)
+        for alignment in network.forward_branches(data).alignments:
+            for (main, _), chosen in zip(alignment.context["branches"].tolist(), alignment.rotations, strict=True):
+                # The MR was turned by `rotation`: a turned CT fits the MR, an MR turned back fits the CT.
+                right.append(chosen[0].item() == (inverse(rotation, 3) if main == 0 else rotation))
+    return float(np.mean(right))
+
+
+def main() -> None:
+    """Train and test both policies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=12, help="training time of each policy (default: 12)")
+    parser.add_argument("--policies", nargs="+", default=["contextual", "global"])
+    parser.add_argument("--hearts", type=int, default=64, help="training hearts (default: 64)")
+    parser.add_argument("--held_out", type=int, default=64, help="held-out hearts, one turn each (default: 64)")
+    parser.add_argument("--noise", type=float, default=50, help="SD of the MR's noise (default: 50)")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    training = make_hearts(arguments.hearts, 0, arguments.noise)
+    held_out = make_hearts(arguments.held_out, 10_000, arguments.noise)
+    for policy in arguments.policies:
+        seed_everything(arguments.seed)
+        network = make_network(policy)
+        cpu = time.process_time()
+        steps = train(network, training, arguments.minutes, arguments.seed)
+        print(
+            json.dumps(
+                {
+                    "policy": policy,
+                    "steps": steps,
+                    "minutes": arguments.minutes,
+                    "cpu_minutes": round((time.process_time() - cpu) / 60, 1),
+                    "mr_noise": arguments.noise,
+                    "held_out_tries": arguments.held_out,
+                    "right": recovery(network, held_out, arguments.seed + 1),
+                }
+            ),
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

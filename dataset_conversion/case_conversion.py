@@ -1,0 +1,186 @@
+"""Converting single cases, in parallel: read, check, reorient, write, report."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+from tqdm import tqdm
+
+from rl_nnunet.dataset_conversion import volumes
+from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
+from rl_nnunet.errors import InputError
+
+FILE_ENDING = ".nii.gz"
+
+
+@dataclass(frozen=True)
+class CaseSettings:
+    """What is the same for every case: where it goes, and how."""
+
+    folder: Path
+    num_channels: int
+    labels: LabelScheme
+    orientation: str
+
+
+@dataclass
+class CaseReport:
+    """What became of one case.
+
+    Parameters
+    ----------
+    case : Case
+        The case.
+    size, spacing : tuple
+        Of the written images, in SimpleITK's axis order; spacing in mm.
+    found_orientation : str
+        Orientation code of the first image as it was found.
+    milliliters : dict of str to float
+        Volume of each structure that occurs.
+    notices : list of str
+        What was mended.
+    written : bool
+        Whether the case is in the data set.
+    error : str
+        The sentence if the case cannot be used. An exception would stop the other cases of the pool.
+    """
+
+    case: Case
+    size: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    found_orientation: str = ""
+    milliliters: dict[str, float] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
+    written: bool = True
+    error: str = ""
+
+
+def convert_cases(cases: Sequence[Case], settings: CaseSettings, processes: int) -> list[CaseReport]:
+    """Convert all cases and return their reports, in the order of the cases.
+
+    Raises
+    ------
+    InputError
+        If a case cannot be used: the sentence on the first one, and which others cannot.
+    """
+    order = {case.identifier: position for position, case in enumerate(cases)}
+    # Closed at once when interrupted, so that no worker writes on while the folder is being removed.
+    with contextlib.closing(_run(cases, settings, processes)) as run:
+        reports = list(tqdm(run, total=len(cases), desc="Converting", unit="case"))
+    reports.sort(key=lambda report: order[report.case.identifier])
+    bad = [report for report in reports if report.error]
+    if bad:
+        others = ", ".join(report.case.identifier for report in bad[1:4]) + (", ..." if len(bad) > 4 else "")
+        raise InputError(bad[0].error + (f" (Unusable, too: {len(bad) - 1} more, {others}.)" if others else ""))
+    return reports
+
+
+def _run(cases: Sequence[Case], settings: CaseSettings, processes: int) -> Iterator[CaseReport]:
+    """Yield the reports as they come; a single process needs no pool."""
+    convert = partial(convert_case, settings=settings)
+    if processes == 1:
+        yield from map(convert, cases)
+        return
+    executor = ProcessPoolExecutor(
+        min(processes, len(cases)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
+    )
+    try:
+        for future in as_completed([executor.submit(convert, case) for case in cases]):
+            yield future.result()
+    except BrokenProcessPool:
+        raise InputError(
+            "A worker process was killed, most likely because the memory ran out; try again with a smaller -np."
+        ) from None
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    """One thread a process; Ctrl-C is the parent's business; and no process outlives a killed parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+
+
+def _exit_with_parent() -> None:
+    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    os._exit(1)
+
+
+def convert_case(case: Case, settings: CaseSettings) -> CaseReport:
+    """Convert one case; a case that cannot be used comes back as a report with its sentence."""
+    report = CaseReport(case)
+    try:
+        _convert(case, settings, report)
+    except InputError as error:
+        report.error = str(error)
+    except OSError as error:
+        report.error = unwritable(error)
+    except MemoryError:
+        report.error = f"The memory does not suffice for the case {case.identifier}; try again with a smaller -np."
+    return report
+
+
+def unwritable(error: OSError) -> str:
+    """Return the sentence for a failed write."""
+    return (
+        f"The data set cannot be written below nnUNet_raw={os.environ.get('nnUNet_raw')} ({error.strerror}); "
+        "free space, or mend the permissions."
+    )
+
+
+def _convert(case: Case, settings: CaseSettings, report: CaseReport) -> None:
+    (first_channel, first_path), *others = case.images.items()
+    first = volumes.read_image(first_path)
+    report.found_orientation = volumes.orientation_code(first)
+    images = {first_channel: volumes.orient(first, settings.orientation)}
+    reference = images[first_channel]
+    report.size, report.spacing = reference.GetSize(), reference.GetSpacing()
+    for channel, path in others:
+        image = volumes.read_image(path)
+        if case.resample:
+            images[channel] = volumes.resample_like(image, reference)
+        else:
+            if volumes.take_geometry(image, path, first, first_path):
+                report.notices.append("geometry of a channel taken from the first channel")
+            images[channel] = volumes.orient(image, settings.orientation)
+    if any(volumes.is_blank(image) for image in images.values()):
+        report.written = False
+        report.notices.append("left out, because its scans do not overlap in space")
+        return
+    label = _convert_label(case, settings, first, report)
+    suffix = "Ts" if case.is_test else "Tr"
+    for channel in range(settings.num_channels):
+        image = images[channel] if channel in images else volumes.blank_like(reference)
+        path = settings.folder / f"images{suffix}" / f"{case.identifier}_{channel:04d}{FILE_ENDING}"
+        volumes.write_volume(image, path)
+    if label is not None:
+        volumes.write_volume(label, settings.folder / f"labels{suffix}" / f"{case.identifier}{FILE_ENDING}")
+
+
+def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report: CaseReport) -> sitk.Image | None:
+    if case.label is None:
+        return None
+    label, notices = volumes.read_label(case.label, settings.labels)
+    report.notices += notices
+    if volumes.take_geometry(label, case.label, image, next(iter(case.images.values()))):
+        report.notices.append("geometry of the label taken from its image")
+    counts = np.bincount(sitk.GetArrayViewFromImage(label).ravel(), minlength=len(settings.labels.values))
+    voxel = float(np.prod(image.GetSpacing())) / 1000
+    report.milliliters = {
+        name: counts[value] * voxel for name, value in settings.labels.names.items() if value and counts[value]
+    }
+    return volumes.orient(label, settings.orientation)

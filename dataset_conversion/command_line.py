@@ -1,0 +1,54 @@
+"""What the converters' command lines share. Only the standard library: ``--help`` must answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+ORIENTATIONS = ("LPS", "RAS", "keep")
+
+
+def add_output_arguments(parser: argparse.ArgumentParser, default_name: str | None = None) -> None:
+    """Add the options on the data set to be written: ``-d``, ``-n``, ``--orientation``, ``-np``, ``--overwrite``."""
+    parser.add_argument(
+        "-d", dest="dataset_id", type=int, required=True, metavar="ID", help="data set ID, from 1 to 999"
+    )
+    parser.add_argument(
+        "-n",
+        dest="name",
+        required=default_name is None,
+        default=default_name,
+        metavar="NAME",
+        help="data set name, without ID" + (f" (default: {default_name})" if default_name else ""),
+    )
+    parser.add_argument(
+        "--orientation",
+        choices=ORIENTATIONS,
+        default="LPS",
+        help="axis order and direction that all images get; nnU-Net itself does not look at it (default: LPS). "
+        "Choose keep for stacks of thick slices at an angle to the body, such as cardiac short-axis images",
+    )
+    parser.add_argument(
+        "-np",
+        dest="processes",
+        type=_positive,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="number of processes (default: %(default)s)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def at_least_two(text: str) -> int:
+    """Argument type of a number of folds."""
+    value = int(text)
+    if value < 2:
+        raise argparse.ArgumentTypeError("must be at least 2")
+    return value

@@ -1,0 +1,124 @@
+"""A tiny MM-WHS, and a way to run a converter and look at what came out of it."""
+
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from rl_nnunet.dataset_conversion import convert_mmwhs, convert_unpaired
+
+MMWHS_VALUES = (205, 420, 500, 550, 600, 820, 850)
+# Direction cosines of volumes stored as LPS and, like most MR scans of MM-WHS, in another axis order.
+LPS = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+ASL = (0, 0, 1, -1, 0, 0, 0, 1, 0)
+
+
+class Outcome(NamedTuple):
+    """Of a command: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+def write(path, values, *, direction=LPS, origin=(10.0, 20.0, 30.0), spacing=(1.0, 1.5, 2.0)):
+    """Write an array, in z, y, x order, as an image."""
+    image = sitk.GetImageFromArray(values)
+    image.SetDirection(direction)
+    image.SetOrigin(origin)
+    image.SetSpacing(spacing)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+def scan(seed, shape=(7, 6, 5)):
+    """Return an image without structure, int16."""
+    return np.random.default_rng(seed).integers(-100, 1000, shape).astype(np.int16)
+
+
+def label_map(shape=(7, 6, 5)):
+    """Return a label map with all structures of MM-WHS: a block of the first, the others one voxel each."""
+    labels = np.zeros(shape, np.int16)
+    labels[3:5, 3:5, 2:4] = MMWHS_VALUES[0]
+    labels.reshape(-1)[: len(MMWHS_VALUES)] = MMWHS_VALUES
+    return labels
+
+
+@pytest.fixture
+def mmwhs(tmp_path):
+    """Three CT and three MR cases with labels, one test scan of each; the MR scans in another axis order."""
+    folder = tmp_path / "mmwhs"
+    for modality, direction in (("ct", LPS), ("mr", ASL)):
+        for number in (1001, 1002, 1003):
+            stem = folder / f"{modality}_train" / f"{modality}_train_{number}"
+            write(Path(f"{stem}_image.nii.gz"), scan(number), direction=direction)
+            write(Path(f"{stem}_label.nii.gz"), label_map(), direction=direction)
+        write(folder / f"{modality}_test" / f"{modality}_test_2001_image.nii.gz", scan(2001), direction=direction)
+    return folder
+
+
+@pytest.fixture
+def run(nnunet_folders, monkeypatch, capfd):
+    """Return a function that runs a converter's `main` with the given arguments."""
+
+    def run_main(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code
+        return Outcome(code, *capfd.readouterr())
+
+    return run_main
+
+
+@pytest.fixture
+def run_mmwhs(run, mmwhs):
+    """Return a function that runs `rl_nnunet_convert_mmwhs` on the tiny MM-WHS."""
+    return lambda *arguments: run(
+        convert_mmwhs.main, "-i", mmwhs, "-d", 501, *(() if "-np" in arguments else ("-np", 1)), *arguments
+    )
+
+
+@pytest.fixture
+def run_unpaired(run):
+    """Return a function that runs `rl_nnunet_convert_unpaired`, in one process."""
+    return lambda *arguments: run(convert_unpaired.main, "-d", 502, "-n", "Test", "-np", 1, *arguments)
+
+
+@pytest.fixture
+def raw(nnunet_folders):
+    """Return the folder nnUNet_raw."""
+    return nnunet_folders / "nnUNet_raw"
+
+
+@pytest.fixture
+def assert_refused(raw):
+    """Return a function that checks that a command ended in one sentence and left nothing behind."""
+
+    def check(outcome, *fragments, left=()):
+        pieces = [piece.strip() for piece in outcome.err.replace("\r", "\n").split("\n") if piece.strip()]
+        sentences = [piece for piece in pieces if not piece.startswith("Converting:")]
+        assert len(sentences) == 1, outcome.err
+        assert sentences[0].startswith("Error: ")
+        for fragment in fragments:
+            assert str(fragment) in sentences[0]
+        assert outcome.code == 2
+        assert sorted(os.listdir(raw)) == sorted(left)
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Return the folder of real volumes, or skip."""
+    folder = Path(os.environ.get("RL_NNUNET_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
+    if not (folder / "mscmr").is_dir():
+        pytest.skip(f"no real data: set RL_NNUNET_DATA to a folder that holds mscmr (looked in {folder})")
+    return folder

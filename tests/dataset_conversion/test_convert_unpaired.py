@@ -1,0 +1,204 @@
+"""What rl_nnunet_convert_unpaired writes, and how it finds files, names channels and splits patients."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from rl_nnunet.dataset_conversion.cases import BranchFiles, Case, find_cases, parse_labels
+from rl_nnunet.dataset_conversion.convert_unpaired import main, name_channels, parse_branch
+from rl_nnunet.dataset_conversion.raw_dataset import make_splits
+
+
+def write(path, seed, values=None, spacing=(1.0, 1.0, 1.0)):
+    """Write an image of 6³ voxels, or the label map of the given values."""
+    array = np.random.default_rng(seed).normal(100, 10, (6, 6, 6)).astype(np.float32)
+    if values is not None:
+        array = np.zeros((6, 6, 6), np.uint8)
+        array[2:4, 2:4, 2 : 2 + len(values)] = values
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+
+
+def array(path):
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """CT cases p1 to p4, MR cases p3 to p6 with two channels, p9 without a label; labels 3 and 7."""
+    for number in range(1, 5):
+        write(tmp_path / f"ct/p{number}.nii.gz", number)
+        write(tmp_path / f"ct/p{number}_label.nii.gz", number, (3, 7))
+    for number in range(3, 7):
+        for channel in ("t1", "t2"):
+            write(tmp_path / f"mr/p{number}/{channel}.nii.gz", [number, int(channel[1])])
+        write(tmp_path / f"mr/p{number}/seg.nii.gz", number, (3, 7))
+    for channel in ("t1", "t2"):
+        write(tmp_path / f"new/p9/{channel}.nii.gz", 9)
+    return tmp_path
+
+
+@pytest.fixture
+def arguments(folders):
+    """The arguments that describe these folders."""
+    ct = f"CT={folders}/ct/{{case}}.nii.gz:{folders}/ct/{{case}}_label.nii.gz"
+    mr = ",".join(f"{folders}/mr/{{case}}/{channel}.nii.gz" for channel in ("t1", "t2"))
+    branches = ["--branch", ct, "--branch", f"MR={mr}:{folders}/mr/{{case}}/seg.nii.gz"]
+    return [*branches, "--labels", "background=0", "myocardium=3", "ventricle=7"]
+
+
+def test_two_branches_three_channels(run_unpaired, arguments, folders, raw):
+    test = ",".join(f"{folders}/new/{{case}}/{channel}.nii.gz" for channel in ("t1", "t2"))
+    outcome = run_unpaired(*arguments, "--test", f"MR={test}", "--channels", "MR=T1,T2", "--hold_out", "p4")
+    assert outcome.code == 0, outcome.err
+    folder = raw / "Dataset502_Test"
+    dataset_json = json.loads((folder / "dataset.json").read_text())
+    assert dataset_json["channel_names"] == {"0": "CT", "1": "T1", "2": "T2"}
+    assert dataset_json["rl_nnunet"] == {"branches": {"CT": ["CT"], "MR": ["T1", "T2"]}, "pairing": "unpaired"}
+    assert dataset_json["labels"] == {"background": 0, "myocardium": 1, "ventricle": 2}
+    training = ["CT_p1", "CT_p2", "CT_p3", "MR_p3", "MR_p5", "MR_p6"]
+    assert sorted(os.listdir(folder / "labelsTr")) == [f"{name}.nii.gz" for name in training]
+    assert len(os.listdir(folder / "imagesTr")) == 3 * len(training)
+    assert sorted(os.listdir(folder / "labelsTs")) == ["CT_p4.nii.gz", "MR_p4.nii.gz"]
+    tests = ["CT_p4", "MR_p4", "MR_p9"]
+    assert sorted(os.listdir(folder / "imagesTs")) == [f"{n}_000{c}.nii.gz" for n in tests for c in range(3)]
+    for channel, source in enumerate((None, "mr/p3/t1.nii.gz", "mr/p3/t2.nii.gz")):
+        image = array(folder / f"imagesTr/MR_p3_000{channel}.nii.gz")
+        np.testing.assert_array_equal(image, array(folders / source) if source else np.zeros((6, 6, 6)))
+    assert sorted(np.unique(array(folder / "labelsTr/MR_p3.nii.gz"))) == [0, 1, 2]
+
+
+def test_patients_with_two_branches_stay_together(run_unpaired, arguments, raw):
+    run_unpaired(*arguments, "--folds", 2)
+    splits = json.loads((raw / "Dataset502_Test/splits_final.json").read_text())
+    assert len(splits) == 2
+    for split in splits:
+        patients = [{name.split("_")[1] for name in split[part]} for part in ("train", "val")]
+        assert not patients[0] & patients[1]
+        assert {name[:2] for name in split["val"]} == {name[:2] for name in split["train"]} == {"CT", "MR"}
+
+
+def test_held_out_names_from_a_file(run_unpaired, arguments, tmp_path, raw):
+    names = tmp_path / "held_out.txt"
+    names.write_text("p1\n\n p6 \n")
+    run_unpaired(*arguments, "--hold_out", names, "p4")
+    tests = sorted(os.listdir(raw / "Dataset502_Test/labelsTs"))
+    assert tests == [f"{name}.nii.gz" for name in ("CT_p1", "CT_p4", "MR_p4", "MR_p6")]
+
+
+def test_channel_on_another_grid(run_unpaired, arguments, folders, assert_refused):
+    path = folders / "mr/p5/t2.nii.gz"
+    write(path, 5, spacing=(1.0, 1.0, 1.5))
+    assert_refused(run_unpaired(*arguments), path, "spacing differ", "t1.nii.gz")
+
+
+def test_missing_channel(run_unpaired, arguments, folders, assert_refused):
+    (folders / "mr/p5/t2.nii.gz").unlink()
+    assert_refused(run_unpaired(*arguments), "case p5 lacks a channel beside", "t1.nii.gz")
+
+
+def test_thick_slices_along_different_axes_are_noticed(run_unpaired, arguments, folders):
+    for name in ("p1", "p1_label"):
+        path = str(folders / f"ct/{name}.nii.gz")
+        image = sitk.ReadImage(path)
+        image.SetSpacing((1.0, 1.0, 5.0))
+        image.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
+        sitk.WriteImage(image, path)
+        path = path.replace("p1", "p2")
+        image = sitk.ReadImage(path)
+        image.SetSpacing((1.0, 1.0, 5.0))
+        sitk.WriteImage(image, path)
+    assert "--orientation keep" in run_unpaired(*arguments).out
+    assert "--orientation keep" not in run_unpaired(*arguments, "--overwrite", "--orientation", "keep").out
+
+
+def test_wildcard_that_finds_two_files_of_a_case(tmp_path, run, assert_refused):
+    for name in ("p1.nii", "p1.nii.gz"):
+        write(tmp_path / "ct" / name, 1)
+        write(tmp_path / "label" / name, 1, (1,))
+    branch = f"CT={tmp_path}/ct/{{case}}.nii*:{tmp_path}/label/{{case}}.nii"
+    outcome = run(main, "-d", 502, "-n", "Test", "--branch", branch, "--labels", "heart=1")
+    assert_refused(outcome, tmp_path / "ct/p1.nii ", tmp_path / "ct/p1.nii.gz", "two files of one case")
+
+
+def test_placeholder_may_occur_twice_and_brackets_are_plain(tmp_path):
+    folder = tmp_path / "data [1]"
+    write(folder / "p1" / "p1_image.nii.gz", 1)
+    write(folder / "p2" / "p3_image.nii.gz", 1)
+    write(folder / "p1" / "p1_label.nii.gz", 1, (1,))
+    patterns = [f"{folder}/{{case}}/{{case}}_{kind}.nii.gz" for kind in ("image", "label")]
+    (case,) = find_cases(BranchFiles("CT", (patterns[0],), patterns[1]), [0], "CT_{case}", shared_patients=True)
+    assert case == Case(
+        "CT_p1",
+        ("CT",),
+        "p1",
+        {0: folder / "p1" / "p1_image.nii.gz"},
+        folder / "p1" / "p1_label.nii.gz",
+    )
+
+
+def test_hidden_and_foreign_files_are_no_cases(tmp_path):
+    write(tmp_path / "p1.nii.gz", 1)
+    for name in ("._p1.nii.gz", "p2.nii.gz.part", "readme.txt"):
+        (tmp_path / name).touch()
+    (case,) = find_cases(BranchFiles("CT", (f"{tmp_path}/{{case}}.*",), None), [0], "{case}", is_test=True)
+    assert case.identifier == "p1"
+
+
+def test_channel_names():
+    training = [parse_branch(text, "--branch") for text in ("CT={case}.nii:{case}_l.nii", "MR={case}a,{case}b:c{case}")]
+    assert name_channels(training, []) == {"CT": ("CT",), "MR": ("MR_0", "MR_1")}
+    assert name_channels(training, ["CT=thorax"]) == {"CT": ("thorax",), "MR": ("MR_0", "MR_1")}
+
+
+def test_label_scheme():
+    scheme = parse_labels(["ignore=9", "atrium=420,421", "background=0,1"])
+    assert scheme.names == {"background": 0, "atrium": 1, "ignore": 2}
+    assert scheme.mapping == {0: 0, 1: 0, 420: 1, 421: 1, 9: 2}
+
+
+def test_splits_of_overlapping_patients():
+    """As in MS-CMRSeg: patients 13 to 32 have bSSFP, 24 to 45 LGE."""
+    cases = [
+        Case(f"{branch}_{number}", (branch,), str(number), {})
+        for branch, numbers in (("bSSFP", range(13, 33)), ("LGE", range(24, 46)))
+        for number in numbers
+    ]
+    splits, notices = make_splits(cases, 5)
+    assert notices == []
+    assert (splits, notices) == make_splits(cases[::-1], 5)
+    for split in splits:
+        assert not {name.split("_")[1] for name in split["train"]} & {name.split("_")[1] for name in split["val"]}
+        for branch in ("bSSFP", "LGE"):
+            assert 3 <= sum(name.startswith(branch) for name in split["val"]) <= 5
+    assert sorted(name for split in splits for name in split["val"]) == sorted(case.identifier for case in cases)
+
+
+def test_real_cardiac_mr(run, real_data, raw, tmp_path):
+    """Three patients a contrast of MS-CMRSeg, oblique, with double-precision images and labels."""
+    for contrast, suffix, numbers in (("bSSFP", "C0", (22, 23, 24)), ("LGE", "LGE", (24, 25, 26))):
+        (tmp_path / contrast).mkdir()
+        for number in numbers:
+            for kind in ("", "_manual"):
+                name = f"patient{number}_{suffix}{kind}.nii.gz"
+                (tmp_path / contrast / name).symlink_to(real_data / "mscmr" / contrast / name)
+    branches = [
+        f"{c}={tmp_path}/{c}/{{case}}_{s}.nii.gz:{tmp_path}/{c}/{{case}}_{s}_manual.nii.gz"
+        for c, s in (("bSSFP", "C0"), ("LGE", "LGE"))
+    ]
+    labels = ["myocardium=200", "left_ventricle=500", "right_ventricle=600"]
+    outcome = run(
+        *(main, "-d", 502, "-n", "MSCMR", "-np", 1, "--orientation", "keep"),
+        *("--branch", branches[0], "--branch", branches[1], "--labels", *labels),
+    )
+    assert outcome.code == 0, outcome.err
+    folder = raw / "Dataset502_MSCMR"
+    assert len(os.listdir(folder / "labelsTr")) == 6
+    source = array(real_data / "mscmr/bSSFP/patient22_C0_manual.nii.gz")
+    label = array(folder / "labelsTr/bSSFP_patient22.nii.gz")
+    np.testing.assert_array_equal(label, np.select([source == v for v in (200, 500, 600)], [1, 2, 3]))

@@ -1,0 +1,198 @@
+"""What this plugin relies on in nnU-Net. If a future version breaks it, this says which hook moved and what used it."""
+
+import inspect
+import pydoc
+import re
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+SUPPORTED = re.search(r'"nnunetv2([^"]+)"', (CHECKOUT / "setup.py").read_text()).group(1)
+
+
+class Hook(NamedTuple):
+    """A function of nnU-Net: where it is, its parameters (without ``self``), and what here relies on it."""
+
+    owner: str
+    function: str
+    parameters: str
+    used_by: str
+
+
+TRAINER = "nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNetTrainer"
+LOADER = "nnunetv2.training.dataloading.data_loader.nnUNetDataLoader"
+PLANNER = (
+    "nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners.ResEncUNetPlanner"
+)
+EXTRACTOR = "nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor.DatasetFingerprintExtractor"
+PLANNING_API = "nnunetv2.experiment_planning.plan_and_preprocess_api"
+LOGGERS = "nnunetv2.training.logging.nnunet_logger"
+PREDICTOR = "nnunetv2.inference.predict_from_raw_data.nnUNetPredictor"
+
+HOOKS = [
+    Hook(TRAINER, "__init__", "plans configuration fold dataset_json device", "the trainers"),
+    Hook(TRAINER, "initialize", "", "the trainers: agents and their optimizers"),
+    Hook(TRAINER, "configure_optimizers", "", "the trainers: which parameters nnU-Net's optimizer gets"),
+    Hook(TRAINER, "_build_loss", "", "the trainers: nnU-Net's Dice and CE per branch"),
+    Hook(TRAINER, "get_dataloaders", "", "the trainers: unpaired batches"),
+    Hook(
+        TRAINER,
+        "get_training_transforms",
+        "patch_size rotation_for_DA deep_supervision_scales mirror_axes do_dummy_2d_data_aug use_mask_for_norm "
+        "is_cascaded foreground_labels regions ignore_label",
+        "the trainers: augmentation of each branch by itself",
+    ),
+    Hook(
+        TRAINER,
+        "get_validation_transforms",
+        "deep_supervision_scales is_cascaded foreground_labels regions ignore_label",
+        "the trainers: targets of each branch by itself",
+    ),
+    Hook(TRAINER, "get_tr_and_val_datasets", "", "the trainers: unpaired batches"),
+    Hook(TRAINER, "configure_rotation_dummyDA_mirroring_and_inital_patch_size", "", "the trainers: augmentation"),
+    Hook(TRAINER, "_get_deep_supervision_scales", "", "the trainers: deep supervision of each branch"),
+    Hook(TRAINER, "train_step", "batch", "the trainers: segmentation and agents in one step"),
+    Hook(TRAINER, "validation_step", "batch", "the trainers: online validation per branch"),
+    Hook(TRAINER, "on_train_start", "", "the trainers: notices about the data"),
+    Hook(TRAINER, "on_train_epoch_end", "train_outputs", "the trainers: curves of the agents"),
+    Hook(TRAINER, "on_validation_epoch_end", "val_outputs", "the trainers: Dice per branch"),
+    Hook(TRAINER, "on_epoch_end", "", "the trainers: plots of the agents' curves"),
+    Hook(TRAINER, "save_checkpoint", "filename", "the trainers: what else has to survive a restart"),
+    Hook(TRAINER, "load_checkpoint", "filename_or_checkpoint", "the trainers: what else has to survive a restart"),
+    Hook(TRAINER, "set_deep_supervision_enabled", "enabled", "the trainers: deep supervision of each branch"),
+    Hook(TRAINER, "perform_actual_validation", "save_probabilities", "the trainers: validation per branch"),
+    Hook(
+        TRAINER,
+        "build_network_architecture",
+        "plans_manager configuration_manager num_input_channels num_output_channels enable_deep_supervision",
+        "the trainers and stock prediction: the network learns of the branches",
+    ),
+    Hook(
+        LOADER,
+        "__init__",
+        "data batch_size patch_size final_patch_size label_manager oversample_foreground_percent "
+        "sampling_probabilities pad_sides probabilistic_oversampling transforms",
+        "rl_nnunet.dataloading: unpaired batches",
+    ),
+    Hook(
+        LOADER,
+        "get_bbox",
+        "data_shape force_fg class_locations overwrite_class verbose",
+        "rl_nnunet.dataloading: branches centered on one class",
+    ),
+    Hook(LOADER, "generate_train_batch", "", "rl_nnunet.dataloading: unpaired batches"),
+    Hook(
+        PLANNER,
+        "__init__",
+        "dataset_name_or_id gpu_memory_target_in_gb preprocessor_name plans_name overwrite_target_spacing "
+        "suppress_transpose",
+        "rl_nnunet.planners: name of the plans",
+    ),
+    Hook(
+        PLANNER,
+        "get_plans_for_configuration",
+        "spacing median_shape data_identifier approximate_n_voxels_dataset _cache",
+        "rl_nnunet.planners: network and patch size",
+    ),
+    Hook(
+        PLANNER,
+        "static_estimate_VRAM_usage",
+        "patch_size input_channels output_channels arch_class_name arch_kwargs arch_kwargs_req_import",
+        "rl_nnunet.planners: memory of a network with several branches",
+    ),
+    Hook(PLANNER, "generate_data_identifier", "configuration_name", "rl_nnunet.planners: folder of the data"),
+    Hook(EXTRACTOR, "__init__", "dataset_name_or_id num_processes verbose", "PresentChannelsFingerprintExtractor"),
+    Hook(EXTRACTOR, "run", "overwrite_existing", "PresentChannelsFingerprintExtractor: one pass per branch"),
+    Hook(
+        PLANNING_API,
+        "extract_fingerprint_dataset",
+        "dataset_id fingerprint_extractor_class num_processes check_dataset_integrity clean verbose show_progress_bar",
+        "rl_nnunet_plan_and_preprocess",
+    ),
+    Hook(
+        PLANNING_API,
+        "plan_experiment_dataset",
+        "dataset_id experiment_planner_class gpu_memory_target_in_gb preprocess_class_name overwrite_target_spacing "
+        "overwrite_plans_name",
+        "rl_nnunet_plan_and_preprocess",
+    ),
+    Hook(
+        PLANNING_API,
+        "preprocess_dataset",
+        "dataset_id plans_identifier configurations num_processes verbose show_progress_bar",
+        "rl_nnunet_plan_and_preprocess",
+    ),
+    Hook(
+        "nnunetv2.utilities.find_class_by_name",
+        "recursive_find_python_class",
+        "folder class_name current_module base_folder verbose cleanup_imports_from_base_folder",
+        "rl_nnunet_plan_and_preprocess: planners by name",
+    ),
+    Hook(
+        "nnunetv2.utilities.find_objects",
+        "recursive_find_trainer_class_by_name",
+        "trainer_name",
+        "nnU-Net itself: how it finds the trainers",
+    ),
+    Hook(f"{LOGGERS}.MetaLogger", "log", "key value step", "the trainers: curves of the agents"),
+    Hook(f"{LOGGERS}.LocalLogger", "log", "key value epoch", "the trainers: curves of the agents"),
+    Hook(PREDICTOR, "predict_sliding_window_return_logits", "input_image", "validation per branch"),
+    Hook(
+        PREDICTOR,
+        "initialize_from_trained_model_folder",
+        "model_training_output_dir use_folds checkpoint_name",
+        "prediction with a trained model",
+    ),
+]
+
+
+def moved(what, used_by):
+    """Return the sentence for a hook that is not where it was."""
+    return f"nnU-Net {version('nnunetv2')} moved {what}: used by {used_by}; supported range: nnunetv2{SUPPORTED}"
+
+
+@pytest.mark.parametrize("hook", HOOKS, ids=lambda hook: f"{hook.owner.rpartition('.')[2]}.{hook.function}")
+def test_hook_is_where_it_was(hook):
+    what = f"{hook.owner.rpartition('.')[2]}.{hook.function}({', '.join(hook.parameters.split())})"
+    function = getattr(pydoc.locate(hook.owner), hook.function, None)
+    assert function is not None, moved(what, hook.used_by)
+    parameters = [name for name in inspect.signature(function).parameters if name != "self"]
+    assert parameters == hook.parameters.split(), f"{moved(what, hook.used_by)}; parameters now: {parameters}"
+
+
+def test_external_trainers_are_found_through_the_environment():
+    from nnunetv2 import paths
+    from nnunetv2.utilities import find_objects
+
+    message = moved("nnUNet_extTrainer", "rl_nnunet_env")
+    assert find_objects.nnUNet_extTrainer is paths.nnUNet_extTrainer, message
+    assert paths.nnUNet_extTrainer.env_var_name == "nnUNet_extTrainer", message
+
+
+def test_local_logger_takes_more_keys():
+    from nnunetv2.training.logging.nnunet_logger import LocalLogger
+
+    message = moved("LocalLogger.my_fantastic_logging", "the trainers: curves of the agents")
+    logger = LocalLogger()
+    assert isinstance(getattr(logger, "my_fantastic_logging", None), dict), message
+    logger.my_fantastic_logging["rl_reward"] = []
+    logger.log("rl_reward", 0.5, 0)
+    assert logger.get_value("rl_reward", 0) == 0.5, message
+
+
+def test_installed_version_is_supported():
+    assert version("nnunetv2") in SpecifierSet(SUPPORTED)
+
+
+def test_documentation_states_the_supported_versions():
+    statements = {
+        (file.name, stated)
+        for file in [*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")]
+        for stated in re.findall(r"nnunetv2\s*([<>=~!][\w.,<>=~!]*)", file.read_text())
+    }
+    assert ("installation.md", SUPPORTED) in statements
+    assert {stated for _, stated in statements} == {SUPPORTED}
