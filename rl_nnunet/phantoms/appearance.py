@@ -1,0 +1,154 @@
+"""How CT and MR show tissues: contrast that varies from case to case, partial volume, bias field and noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from rl_nnunet.phantoms.config import HeartPhantomConfig
+from rl_nnunet.phantoms.tissues import Tissue
+
+# Mean and SD from case to case, in HU, of what contrast medium does not reach.
+CT_TISSUES = {
+    Tissue.AIR: (-1000, 0),
+    Tissue.MYOCARDIUM: (100, 10),
+    Tissue.PAPILLARY_MUSCLE: (100, 10),
+    Tissue.MUSCLE: (65, 6),
+    Tissue.FAT: (-85, 8),
+    Tissue.LUNG: (-810, 25),
+    Tissue.BONE: (550, 80),
+    Tissue.LIVER: (95, 10),
+    Tissue.SPLEEN: (120, 12),
+    Tissue.SPINAL_CANAL: (30, 5),
+}
+# The contrast medium sets one level for each side of the heart; a structure's level differs from its side's by this.
+CT_LEFT_SIDE = (
+    Tissue.LEFT_VENTRICLE,
+    Tissue.LEFT_ATRIUM,
+    Tissue.ASCENDING_AORTA,
+    Tissue.ARTERY,
+    Tissue.PULMONARY_VEIN,
+)
+CT_RIGHT_SIDE = (
+    Tissue.RIGHT_VENTRICLE,
+    Tissue.RIGHT_ATRIUM,
+    Tissue.PULMONARY_ARTERY,
+    Tissue.SYSTEMIC_VEIN,
+    Tissue.DISTAL_PULMONARY_ARTERY,
+)
+CT_LEFT_RANGE, CT_RIGHT_RANGE, CT_STRUCTURE_SD = (340, 460), (220, 350), 15
+
+# Mean and SD from case to case of a balanced steady-state free precession MR: blood and fat are bright.
+MR_TISSUES = {
+    Tissue.AIR: (5, 0),
+    Tissue.LEFT_VENTRICLE: (560, 30),
+    Tissue.RIGHT_VENTRICLE: (520, 30),
+    Tissue.LEFT_ATRIUM: (530, 30),
+    Tissue.RIGHT_ATRIUM: (500, 30),
+    Tissue.MYOCARDIUM: (260, 15),
+    Tissue.ASCENDING_AORTA: (540, 35),
+    Tissue.PULMONARY_ARTERY: (480, 35),
+    Tissue.PAPILLARY_MUSCLE: (260, 15),
+    Tissue.ARTERY: (520, 40),
+    Tissue.SYSTEMIC_VEIN: (480, 40),
+    Tissue.PULMONARY_VEIN: (500, 40),
+    Tissue.DISTAL_PULMONARY_ARTERY: (460, 40),
+    Tissue.MUSCLE: (190, 15),
+    Tissue.FAT: (350, 40),
+    Tissue.LUNG: (40, 8),
+    Tissue.BONE: (160, 20),
+    Tissue.LIVER: (270, 25),
+    Tissue.SPLEEN: (330, 30),
+    Tissue.SPINAL_CANAL: (580, 40),
+}
+
+# Smooth variation within one tissue, relative to its level above air (CT) or its signal (MR).
+TEXTURE_SD = 0.04
+# Resolution of the smooth random fields, in control points per axis.
+TEXTURE_POINTS, BIAS_POINTS = 9, 3
+
+
+def render_ct(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhantomConfig | None = None) -> np.ndarray:
+    """Return a contrast-enhanced CT of a tissue map.
+
+    Parameters
+    ----------
+    tissues : numpy.ndarray
+        Shape (z, y, x), see `rl_nnunet.phantoms.render.render_tissues`.
+    rng : numpy.random.Generator
+        Source of the contrast levels and the noise.
+    config : HeartPhantomConfig, optional
+        Its ``blur_voxels`` and ``ct_noise_hu`` are used.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (z, y, x), int16, in HU.
+    """
+    config = config or HeartPhantomConfig()
+    levels = _sample_levels(CT_TISSUES, rng)
+    for side, bounds in ((CT_LEFT_SIDE, CT_LEFT_RANGE), (CT_RIGHT_SIDE, CT_RIGHT_RANGE)):
+        levels[list(side)] = rng.uniform(*bounds) + rng.normal(0, CT_STRUCTURE_SD, size=len(side))
+    above_air = (levels.astype(np.float32) - levels[Tissue.AIR])[tissues]
+    above_air *= 1 + np.float32(TEXTURE_SD / 2) * smooth_field(tissues.shape, TEXTURE_POINTS, rng)
+    image = ndimage.gaussian_filter(above_air, config.blur_voxels) + np.float32(levels[Tissue.AIR])
+    image += np.float32(config.ct_noise_hu) * _standard_normal(tissues.shape, rng)
+    return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
+
+
+def render_mr(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhantomConfig | None = None) -> np.ndarray:
+    """Return a bSSFP-like MR of a tissue map, with a bias field and Rician noise.
+
+    Parameters
+    ----------
+    tissues : numpy.ndarray
+        Shape (z, y, x), see `rl_nnunet.phantoms.render.render_tissues`.
+    rng : numpy.random.Generator
+        Source of the contrast levels, the bias field and the noise.
+    config : HeartPhantomConfig, optional
+        Its ``blur_voxels``, ``mr_bias`` and ``mr_noise`` are used.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (z, y, x), int16, never negative.
+    """
+    config = config or HeartPhantomConfig()
+    signal = _sample_levels(MR_TISSUES, rng).astype(np.float32)[tissues]
+    signal *= 1 + np.float32(TEXTURE_SD) * smooth_field(tissues.shape, TEXTURE_POINTS, rng)
+    signal = ndimage.gaussian_filter(signal, config.blur_voxels)
+    signal *= np.exp(np.float32(config.mr_bias) * smooth_field(tissues.shape, BIAS_POINTS, rng))
+    sd = np.float32(config.mr_noise)
+    real = signal + sd * _standard_normal(tissues.shape, rng)
+    imaginary = sd * _standard_normal(tissues.shape, rng)
+    return np.clip(np.rint(np.hypot(real, imaginary)), 0, np.iinfo(np.int16).max).astype(np.int16)
+
+
+def smooth_field(shape: tuple[int, int, int], points: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a smooth random field (float32, SD somewhat below 1) from a coarse grid of `points` per axis."""
+    coarse = rng.standard_normal((points,) * 3).astype(np.float32)
+    z, y, x = (_spline_weights(points, length) for length in shape)
+    # Axis by axis with plain einsum: a threaded BLAS need not give the same bits every time.
+    field = np.einsum("zi,ijk->zjk", z, coarse)
+    field = np.einsum("yj,zjk->zyk", y, field)
+    return np.einsum("xk,zyk->zyx", x, field)
+
+
+def _spline_weights(points: int, length: int) -> np.ndarray:
+    """Return the cubic interpolation matrix (length, points) from a coarse axis to a fine one."""
+    where = np.linspace(0, points - 1, length) if length > 1 else np.zeros(1)
+    columns = [ndimage.map_coordinates(unit, [where], order=3, mode="nearest") for unit in np.eye(points)]
+    return np.stack(columns, axis=1).astype(np.float32)
+
+
+def _sample_levels(table: dict[Tissue, tuple[float, float]], rng: np.random.Generator) -> np.ndarray:
+    levels = np.zeros(len(Tissue))
+    for tissue, (mean, sd) in table.items():
+        levels[tissue] = rng.normal(mean, sd)
+    # One muscle, one level.
+    levels[Tissue.PAPILLARY_MUSCLE] = levels[Tissue.MYOCARDIUM]
+    return levels
+
+
+def _standard_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    return rng.standard_normal(shape, dtype=np.float32)

@@ -1,0 +1,137 @@
+"""Sampling grids, the 24 rotations of the cube, and small rotations in space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations, product
+
+import numpy as np
+
+from rl_nnunet.phantoms.config import HeartPhantomConfig
+
+# Middle of the template heart, great vessels included, in mm along (z, y, x) of the patient (LPS).
+NOMINAL_CENTER = (14.0, -8.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """An axis-aligned sampling grid in patient space; everything in array order (z, y, x).
+
+    Indices grow toward superior (z), posterior (y) and left (x): the orientation LPS of ITK.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Voxels along (z, y, x).
+    spacing : tuple of float
+        Distance of voxel centers in mm along (z, y, x).
+    origin : tuple of float
+        Position in mm of the center of the first voxel along (z, y, x).
+    """
+
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+
+    @classmethod
+    def around(
+        cls,
+        center: tuple[float, float, float],
+        shape: tuple[int, int, int],
+        spacing: tuple[float, float, float],
+    ) -> Grid:
+        """Return the grid whose middle lies at `center` (z, y, x) in mm."""
+        origin = tuple(c - (n - 1) / 2 * s for c, n, s in zip(center, shape, spacing, strict=True))
+        return cls(tuple(shape), tuple(spacing), origin)
+
+    def coordinates(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return x, y and z in mm (float32, flat, in C order) of the voxels of the slices `start` to `stop`."""
+        z, y, x = (
+            np.arange(n, dtype=np.float32) * np.float32(s) + np.float32(o)
+            for n, s, o in zip(self.shape, self.spacing, self.origin, strict=True)
+        )
+        z = z[start:stop]
+        full = (len(z), len(y), len(x))
+        return (
+            np.broadcast_to(x[None, None, :], full).ravel(),
+            np.broadcast_to(y[None, :, None], full).ravel(),
+            np.broadcast_to(z[:, None, None], full).ravel(),
+        )
+
+
+def _jittered(rng: np.random.Generator, values: tuple[float, ...], jitter: float) -> list[float]:
+    return [value * rng.uniform(1 - jitter, 1 + jitter) for value in values]
+
+
+def _jittered_center(rng: np.random.Generator, jitter_mm: float) -> tuple[float, float, float]:
+    return tuple(float(c + rng.uniform(-jitter_mm, jitter_mm)) for c in NOMINAL_CENTER)
+
+
+def sample_ct_grid(rng: np.random.Generator, config: HeartPhantomConfig) -> Grid:
+    """Return the grid of one CT: square slices of ``config.size`` voxels, thicker along z."""
+    field_z, _, field_x = _jittered(rng, config.ct_field_of_view_mm, config.field_of_view_jitter)
+    in_plane = field_x / config.size
+    slice_distance = in_plane * config.ct_slice_ratio * rng.uniform(0.9, 1.1)
+    shape = (max(1, round(field_z / slice_distance)), config.size, config.size)
+    center = _jittered_center(rng, config.center_jitter_mm)
+    return Grid.around(center, shape, (slice_distance, in_plane, in_plane))
+
+
+def sample_mr_grid(rng: np.random.Generator, config: HeartPhantomConfig) -> Grid:
+    """Return the grid of one MR: nearly isotropic voxels, about as coarse as the CT's but never below 1 mm or so."""
+    field = _jittered(rng, config.mr_field_of_view_mm, config.field_of_view_jitter)
+    nominal = max(config.ct_field_of_view_mm[2] / config.size, config.mr_finest_spacing_mm)
+    in_plane = nominal * rng.uniform(0.9, 1.2)
+    spacing = (in_plane * rng.uniform(0.9, 1.1), in_plane, in_plane)
+    shape = tuple(max(1, round(f / s)) for f, s in zip(field, spacing, strict=True))
+    return Grid.around(_jittered_center(rng, config.center_jitter_mm), shape, spacing)
+
+
+def cube_rotations() -> np.ndarray:
+    """Return the 24 rotations of the cube as signed permutation matrices, shape (24, 3, 3), int; identity first."""
+    matrices = [
+        np.diag(signs) @ np.eye(3, dtype=int)[list(order)]
+        for order in permutations(range(3))
+        for signs in product((1, -1), repeat=3)
+    ]
+    return np.stack([m for m in matrices if round(np.linalg.det(m)) == 1])
+
+
+def rotate_array(array: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Turn an array by a rotation of the cube; exact, nothing is resampled.
+
+    With indices counted from the middle of the array, in array order (z, y, x):
+    ``rotate_array(array, matrix)[matrix @ index] == array[index]``. The transposed matrix undoes it.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        Shape (z, y, x).
+    matrix : array of shape (3, 3)
+        Signed permutation matrix.
+
+    Returns
+    -------
+    numpy.ndarray
+        A contiguous copy; its shape is permuted along with the axes.
+    """
+    matrix = np.asarray(matrix)
+    source_axes = np.abs(matrix).argmax(axis=1)
+    flipped = tuple(int(axis) for axis in range(3) if matrix[axis].sum() < 0)
+    return np.ascontiguousarray(np.flip(array.transpose(source_axes), flipped))
+
+
+def rotate_grid(grid: Grid, matrix: np.ndarray) -> Grid:
+    """Return the grid that holds ``rotate_array(array, matrix)``: same middle, shape and spacing permuted."""
+    axes = np.abs(np.asarray(matrix)).argmax(axis=1)
+    center = tuple(o + (n - 1) / 2 * s for o, n, s in zip(grid.origin, grid.shape, grid.spacing, strict=True))
+    return Grid.around(center, tuple(grid.shape[a] for a in axes), tuple(grid.spacing[a] for a in axes))
+
+
+def random_small_rotation(rng: np.random.Generator, max_degrees: float) -> np.ndarray:
+    """Return a rotation matrix of shape (3, 3) about a random axis, by an angle of at most `max_degrees`."""
+    axis = rng.normal(size=3)
+    x, y, z = axis / np.linalg.norm(axis)
+    angle = np.deg2rad(rng.uniform(0, max_degrees))
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross

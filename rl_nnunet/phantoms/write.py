@@ -1,0 +1,121 @@
+"""Writes cases of the phantom as MM-WHS 2017 ships its own: folders, file names, label values and headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from rl_nnunet.errors import InputError
+from rl_nnunet.phantoms.config import HeartPhantomConfig
+from rl_nnunet.phantoms.geometry import Grid
+from rl_nnunet.phantoms.heart import Modality, draw_orientation, make_case
+from rl_nnunet.phantoms.tissues import raw_labels
+
+FIRST_TRAINING_NUMBER, FIRST_TEST_NUMBER = 1001, 2001
+
+
+@dataclass(frozen=True)
+class CaseJob:
+    """What a worker needs to know to make one case.
+
+    Parameters
+    ----------
+    modality : {"ct", "mr"}
+        What to make an image of.
+    number : int
+        1001 and up for labeled cases, 2001 and up for test cases.
+    reoriented : bool
+        Store it in another orientation than LPS.
+    labels_folder : str or None
+        Name of the folder of the labels; None leaves them out.
+    seed, paired, rotate, config
+        See `rl_nnunet.phantoms.heart.make_case`.
+    """
+
+    modality: Modality
+    number: int
+    reoriented: bool
+    labels_folder: str | None
+    seed: int
+    paired: bool
+    rotate: bool
+    config: HeartPhantomConfig
+
+    @property
+    def split(self) -> str:
+        """Return ``train`` or ``test``."""
+        return "train" if self.number < FIRST_TEST_NUMBER else "test"
+
+    @property
+    def folder(self) -> str:
+        """Return the name of the folder of the image."""
+        return f"{self.modality}_{self.split}"
+
+    @property
+    def name(self) -> str:
+        """Return the start of the file names, for example ``ct_train_1001``."""
+        return f"{self.folder}_{self.number}"
+
+
+@dataclass(frozen=True)
+class WrittenCase:
+    """What was written: size and spacing (mm) in file order, orientation letters, and the rotation of the content."""
+
+    job: CaseJob
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    orientation: str
+    rotation: np.ndarray
+
+
+def plan_jobs(
+    seed: int,
+    cases: int,
+    test_cases: int,
+    config: HeartPhantomConfig,
+    paired: bool = False,
+    rotate_mr: bool = False,
+    test_labels: bool = False,
+) -> list[CaseJob]:
+    """Return the jobs of a whole data set, in the order of the summary."""
+    jobs = []
+    for first, count, split in ((FIRST_TRAINING_NUMBER, cases, "train"), (FIRST_TEST_NUMBER, test_cases, "test")):
+        for modality, share in (("ct", config.ct_reoriented), ("mr", config.mr_reoriented)):
+            labels = f"{modality}_train" if split == "train" else f"{modality}_test_labels" if test_labels else None
+            rotate = rotate_mr and modality == "mr"
+            for i in range(count):
+                # Exactly the share of the cases, evenly spread. A rotation is described by its arrays as they are
+                # stored, so nothing is reoriented there.
+                reoriented = not rotate_mr and int((i + 1) * share) > int(i * share)
+                jobs.append(CaseJob(modality, first + i, reoriented, labels, seed, paired, rotate, config))
+    return jobs
+
+
+def write_case(root: Path, job: CaseJob) -> WrittenCase:
+    """Make one case and write it below `root`, whose folders exist."""
+    case = make_case(job.seed, job.modality, job.number, job.paired, job.rotate, job.config)
+    orientation = draw_orientation(job.seed, job.modality, job.number) if job.reoriented else "LPS"
+    image = sitk.DICOMOrient(to_sitk(case.image, case.grid), orientation)
+    _write(image, root / job.folder / f"{job.name}_image.nii.gz")
+    if job.labels_folder:
+        labels = sitk.DICOMOrient(to_sitk(raw_labels(case.labels), case.grid), orientation)
+        _write(labels, root / job.labels_folder / f"{job.name}_label.nii.gz")
+    return WrittenCase(job, image.GetSize(), image.GetSpacing(), orientation, case.rotation)
+
+
+def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
+    """Return an array (z, y, x) as an image with the geometry of its grid."""
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing(grid.spacing[::-1])
+    image.SetOrigin(grid.origin[::-1])
+    return image
+
+
+def _write(image: sitk.Image, path: Path) -> None:
+    try:
+        sitk.WriteImage(image, str(path), useCompression=True)
+    except RuntimeError as error:
+        raise InputError(f"{path.parent} cannot be written to; is the disk full?") from error

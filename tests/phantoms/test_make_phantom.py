@@ -1,0 +1,247 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from scipy import ndimage
+
+from rl_nnunet.errors import InputError
+from rl_nnunet.phantoms import write
+from rl_nnunet.phantoms.config import HeartPhantomConfig
+from rl_nnunet.phantoms.dataset import write_heart_dataset
+from rl_nnunet.phantoms.geometry import rotate_array
+from rl_nnunet.phantoms.heart import make_case
+from rl_nnunet.phantoms.make_phantom import main
+from rl_nnunet.phantoms.tissues import RAW_LABELS, raw_labels
+from rl_nnunet.phantoms.write import plan_jobs
+
+TINY = ["--cases", "2", "--size", "24", "-np", "1"]
+COMMAND = [sys.executable, "-c", "from rl_nnunet.phantoms.make_phantom import main; main()"]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom") / "heart"
+    main(["-o", str(folder), *TINY, "--test_cases", "1"])
+    return folder
+
+
+def read(path):
+    return sitk.ReadImage(str(path))
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+
+
+def pixels(folder):
+    return {
+        name: hashlib.sha256(sitk.GetArrayFromImage(read(folder / name)).tobytes()).hexdigest()
+        for name in contents(folder)
+        if name.endswith(".nii.gz")
+    }
+
+
+def fails(arguments, capsys):
+    with pytest.raises(SystemExit) as exit_info:
+        main([str(argument) for argument in arguments])
+    assert exit_info.value.code == 2
+    return capsys.readouterr().err.strip()
+
+
+def test_layout_is_that_of_mmwhs(dataset):
+    expected = {
+        f"{m}_train/{m}_train_{number}_{kind}.nii.gz"
+        for m in ("ct", "mr")
+        for number in (1001, 1002)
+        for kind in ("image", "label")
+    }
+    assert contents(dataset) == expected | {f"{m}_test/{m}_test_2001_image.nii.gz" for m in ("ct", "mr")}
+
+
+def test_files_hold_what_mmwhs_does(dataset):
+    for path in dataset.glob("*_train/*_label.nii.gz"):
+        labels, image = read(path), read(str(path).replace("_label", "_image"))
+        assert labels.GetPixelID() == image.GetPixelID() == sitk.sitkInt16
+        assert set(np.unique(sitk.GetArrayFromImage(labels))) == {0, *RAW_LABELS.values()}
+        assert labels.GetSize() == image.GetSize()
+        assert labels.GetSpacing() == image.GetSpacing()
+        assert labels.GetDirection() == image.GetDirection()
+        assert labels.GetOrigin() == image.GetOrigin()
+
+
+def test_folder_is_readable_by_whom_the_umask_says(dataset):
+    umask = os.umask(0)
+    os.umask(umask)
+    assert dataset.stat().st_mode & 0o777 == 0o777 & ~umask
+
+
+def test_same_seed_same_images_whatever_the_processes(dataset, tmp_path):
+    write_heart_dataset(tmp_path / "two", 2, 1, config=HeartPhantomConfig(size=24), processes=2)
+    assert pixels(tmp_path / "two") == pixels(dataset)
+
+
+def test_another_seed_gives_other_images(dataset, tmp_path):
+    main(["heart", "-o", str(tmp_path / "other"), *TINY, "--seed", "1"])
+    other = pixels(tmp_path / "other")
+    assert all(pixels(dataset)[name] != digest for name, digest in other.items())
+
+
+def test_half_of_the_mr_and_a_tenth_of_the_ct_are_reoriented():
+    jobs = plan_jobs(0, 20, 0, HeartPhantomConfig())
+    assert sum(job.reoriented for job in jobs if job.modality == "ct") == 2
+    assert sum(job.reoriented for job in jobs if job.modality == "mr") == 10
+
+
+def test_reorienting_restores_the_anatomy(tmp_path):
+    config = HeartPhantomConfig(size=24, ct_reoriented=1, mr_reoriented=1)
+    written = write_heart_dataset(tmp_path / "turned", 3, config=config)
+    for case in written:
+        stored = read(tmp_path / "turned" / case.job.folder / f"{case.job.name}_label.nii.gz")
+        assert sitk.DICOMOrientImageFilter.GetOrientationFromDirectionCosines(stored.GetDirection()) != "LPS"
+        restored = sitk.DICOMOrient(stored, "LPS")
+        original = make_case(0, case.job.modality, case.job.number, config=config)
+        assert np.array_equal(sitk.GetArrayFromImage(restored), raw_labels(original.labels))
+        assert np.allclose(restored.GetOrigin(), original.grid.origin[::-1], atol=1e-3)
+        # The header alone says where things are, too.
+        assert _centroid(stored, "RA")[0] < _centroid(stored, "LV")[0]
+        assert _centroid(stored, "LV")[2] < _centroid(stored, "PA")[2]
+
+
+def test_rotations_file_undoes_the_rotation(tmp_path):
+    folder = tmp_path / "rotated"
+    main(["-o", str(folder), *TINY, "--paired", "--rotate_mr", "--seed", "5"])
+    rotations = json.loads((folder / "rotations.json").read_text())["rotations"]
+    assert sorted(rotations) == ["mr_train_1001", "mr_train_1002"]
+    config = HeartPhantomConfig(size=24)
+    for name, matrix in rotations.items():
+        image = read(folder / "mr_train" / f"{name}_image.nii.gz")
+        assert np.allclose(image.GetDirection(), np.eye(3).ravel())
+        plain = make_case(5, "mr", int(name[-4:]), paired=True, config=config)
+        restored = rotate_array(sitk.GetArrayFromImage(image), np.array(matrix).T)
+        assert np.array_equal(restored, plain.image)
+
+
+def test_test_labels_go_to_folders_of_their_own(tmp_path):
+    folder = tmp_path / "tested"
+    main(["-o", str(folder), "--cases", "1", "--test_cases", "1", "--test_labels", "--size", "24", "-np", "1"])
+    image = read(folder / "mr_test/mr_test_2001_image.nii.gz")
+    assert read(folder / "mr_test_labels/mr_test_2001_label.nii.gz").GetSize() == image.GetSize()
+    assert (folder / "ct_test_labels/ct_test_2001_label.nii.gz").is_file()
+
+
+def test_summary_has_a_row_per_folder(tmp_path, capsys):
+    main(["-o", str(tmp_path / "heart"), *TINY])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["folder", "ct_train", "mr_train"]
+    assert "24 x 24" in lines[1]
+    assert lines[-1].startswith("4 cases written to")
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        (["--rotate_mr"], "--rotate_mr needs --paired"),
+        (["--test_labels"], "--test_labels needs --test_cases"),
+        (["--cases", "0"], "--cases must be between 1 and 999, not 0."),
+        (["--test_cases", "-1"], "--test_cases must be between 0 and 999"),
+        (["--size", "4"], "--size must be between 16 and 1024"),
+        (["--noise", "nan"], "--noise must be between 0 and 10000"),
+        (["--seed", "-3"], "--seed must be at least 0"),
+        (["-np", "0"], "-np must be at least 1"),
+    ],
+)
+def test_bad_options_are_answered_in_one_sentence(extra, sentence, tmp_path, capsys):
+    error = fails(["-o", tmp_path / "heart", *extra], capsys)
+    assert error.startswith(f"Error: {sentence}")
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_data_set_is_kept_unless_told_otherwise(tmp_path, capsys):
+    folder = tmp_path / "heart"
+    (folder / "ct_train").mkdir(parents=True)
+    assert "add --overwrite" in fails(["-o", folder, *TINY], capsys)
+    main(["-o", str(folder), *TINY, "--overwrite"])
+    assert len(contents(folder)) == 8
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_foreign_folder_is_never_replaced(tmp_path, capsys):
+    (tmp_path / "heart").mkdir()
+    (tmp_path / "heart" / "thesis.tex").write_text("precious")
+    assert "thesis.tex" in fails(["-o", tmp_path / "heart", *TINY, "--overwrite"], capsys)
+    assert (tmp_path / "heart" / "thesis.tex").read_text() == "precious"
+
+
+def test_file_in_the_way(tmp_path, capsys):
+    (tmp_path / "heart").write_text("")
+    assert "is not a folder" in fails(["-o", tmp_path / "heart", *TINY], capsys)
+    assert "cannot be" in fails(["-o", tmp_path / "heart" / "below", *TINY], capsys)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_no_permission(tmp_path, capsys):
+    tmp_path.chmod(0o500)
+    assert "Permission denied" in fails(["-o", tmp_path / "heart", *TINY], capsys)
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt(), ValueError()])
+def test_failure_leaves_nothing_behind(error, tmp_path, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(write, "make_case", fail)
+    with pytest.raises(InputError if isinstance(error, OSError) else type(error)):
+        write_heart_dataset(tmp_path / "new" / "heart", 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_failure_while_overwriting_keeps_what_was_there(dataset, tmp_path, monkeypatch):
+    write_heart_dataset(tmp_path / "heart", 1, config=HeartPhantomConfig(size=24))
+    before = pixels(tmp_path / "heart")
+    original_rename = Path.rename
+
+    def rename(path, target):
+        if path.name == "content":
+            raise OSError(16, "Device or resource busy")
+        return original_rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    with pytest.raises(InputError, match="busy"):
+        write_heart_dataset(tmp_path / "heart", 1, 0, 9, HeartPhantomConfig(size=24), overwrite=True)
+    assert pixels(tmp_path / "heart") == before
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_kill_leaves_nothing_behind(tmp_path):
+    arguments = ["-o", str(tmp_path / "heart"), "--cases", "500", "--size", "48", "-np", "1"]
+    process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while not list(tmp_path.glob(".heart.*.partial/content/ct_train/*")) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_is_quick_and_bad_input_exits_with_2(tmp_path):
+    start = time.perf_counter()
+    shown = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True)
+    assert time.perf_counter() - start < 1
+    assert "--rotate_mr" in shown.stdout
+    failed = subprocess.run([*COMMAND, "-o", str(tmp_path / "x"), "--rotate_mr"], capture_output=True, text=True)
+    assert failed.returncode == 2
+    assert "Traceback" not in failed.stderr
+
+
+def _centroid(labels, structure):
+    mask = sitk.GetArrayFromImage(labels) == RAW_LABELS[structure]
+    return labels.TransformContinuousIndexToPhysicalPoint(ndimage.center_of_mass(mask)[::-1])
