@@ -19,6 +19,7 @@ setup(
         "nnunetv2>=2.8,<2.9",
         "dynamic-network-architectures>=0.4.4,<0.5",
         "torch>=2.6",
+        "torchvision>=0.21",
         "numpy>=1.26",
         "scipy",
         "SimpleITK>=2.3",

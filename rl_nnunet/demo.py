@@ -39,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-np", "--processes", type=int, default=2, help="processes (default: 2)")
     parser.add_argument("--cases", type=int, default=10, help="training cases per modality (default: 10)")
     parser.add_argument("--test_cases", type=int, default=3, help="held-out hearts (default: 3)")
-    parser.add_argument("--size", type=int, default=48, help="voxels along a CT's longest axis (default: 48)")
+    parser.add_argument("--size", type=int, default=32, help="voxels along a CT's longest axis (default: 32)")
     parser.add_argument("--trainer", default=TRAINER, help=f"default: {TRAINER}")
     return parser
 
@@ -67,9 +67,7 @@ class _Workflow:
         # Each name that is exported here is printed, so that the commands can be repeated by hand.
         self.variables = {**variables, "nnUNet_n_proc_DA": str(arguments.processes)}
         self.raw = Path(variables["nnUNet_raw"], DATASET)
-        self.model = Path(
-            variables["nnUNet_results"], DATASET, f"{arguments.trainer}__{PLANS}__{CONFIGURATION}"
-        )
+        self.model = Path(variables["nnUNet_results"], DATASET, f"{arguments.trainer}__{PLANS}__{CONFIGURATION}")
         self.predictions = root / "predictions"
 
     def run(self) -> None:

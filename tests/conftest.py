@@ -2,13 +2,18 @@
 
 import json
 import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+CHECKOUT = Path(__file__).resolve().parent.parent
 
 # No test may read or write the data of whoever runs it, and nnUNet_n_proc_DA=0 would crash the planner.
 for _name in [name for name in os.environ if name.startswith("nnUNet_")]:
@@ -78,3 +83,122 @@ def fingerprint_in_threads(monkeypatch):
     context = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
     monkeypatch.setattr(stock, "multiprocessing", context)
     monkeypatch.setattr(ours, "ProcessPoolExecutor", lambda processes, _: ThreadPoolExecutor(processes))
+
+
+class Project:
+    """nnU-Net's folders below one root, and the commands of this environment run on them.
+
+    Attributes
+    ----------
+    name : str
+        The data set.
+    raw, preprocessed, results : Path
+        Its folders; `results` may be replaced (see `with_results`).
+    """
+
+    def __init__(self, root, name):
+        self.root = root
+        self.name = name
+        self.raw = root / "nnUNet_raw" / name
+        self.preprocessed = root / "nnUNet_preprocessed" / name
+        self.results = root / "nnUNet_results" / name
+
+    @property
+    def id(self):
+        """nnU-Net's number of the data set, as text."""
+        return str(int(self.name[7:10]))
+
+    @property
+    def environment(self):
+        """Variables for the commands: our folders and trainers, few processes."""
+        return {
+            "nnUNet_raw": str(self.raw.parent),
+            "nnUNet_preprocessed": str(self.preprocessed.parent),
+            "nnUNet_results": str(self.results.parent),
+            "nnUNet_extTrainer": os.pathsep.join(str(CHECKOUT / name) for name in ("trainers", "tests/trainers/ext")),
+            "nnUNet_def_n_proc": "1",
+            "nnUNet_compile": "f",
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        }
+
+    def with_results(self, folder):
+        """Return the same data set with another folder of results."""
+        other = Project(self.root, self.name)
+        other.results = folder / self.name
+        return other
+
+    def start(self, *words, **variables):
+        """Start a command of the environment that runs the tests, whatever PATH says."""
+        executable = Path(sys.executable).parent / words[0]
+        environment = {**os.environ, **self.environment, **variables}
+        # nnUNetv2_train asks for all cores; torch waits forever for threads that this limit denies it.
+        environment.pop("OMP_THREAD_LIMIT", None)
+        return subprocess.Popen(
+            [str(executable), *map(str, words[1:])],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=self.root,
+        )
+
+    def run(self, *words, code=0, **variables):
+        """Run a command, check its exit code, and return what it printed."""
+        with self.start(*words, **variables) as process:
+            try:
+                output, _ = process.communicate(timeout=600)
+            finally:
+                process.kill()
+        assert process.returncode == code, f"{' '.join(map(str, words))}:\n{output}"
+        return output
+
+    def train(self, trainer, *flags, plans="RLXAlignSmallPlans", configuration="3d_fullres", **options):
+        """Train on the CPU without background workers; return what was printed."""
+        words = ("nnUNetv2_train", self.id, configuration, "0", "-p", plans, "-tr", trainer, "-device", "cpu", *flags)
+        return self.run(*words, nnUNet_n_proc_DA="0", **options)
+
+    def model(self, trainer, plans="RLXAlignSmallPlans", configuration="3d_fullres"):
+        """Return the model folder."""
+        return self.results / f"{trainer}__{plans}__{configuration}"
+
+    def predict(self, trainer, output, *flags, plans="RLXAlignSmallPlans", configuration="3d_fullres"):
+        """Predict the test cases with the stock command."""
+        self.run(
+            "nnUNetv2_predict", "-i", self.raw / "imagesTs", "-o", output, "-d", self.id, "-c", configuration, "-f",
+            "0", "-p", plans, "-tr", trainer, "-device", "cpu", "-npp", "1", "-nps", "1", "--disable_tta", *flags,
+        )  # fmt: skip
+
+
+def make_heart_project(root, name, *flags):
+    """Make a phantom of 24 voxels, 5 training cases and 1 test case per modality, and convert it; not planned yet."""
+    project = Project(root, name)
+    for folder in (project.raw, project.preprocessed, project.results):
+        folder.parent.mkdir(parents=True)
+    phantom = root / "phantom"
+    project.run(
+        "rl_nnunet_make_phantom", "-o", phantom, "--cases", 5, "--test_cases", 1, "--size", 24, "--paired_test",
+        "--test_labels", "-np", 1, *flags,
+    )  # fmt: skip
+    project.run(
+        "rl_nnunet_convert_mmwhs", "-i", phantom, "-d", project.id, "-n", name.split("_", 1)[1], "--pair_test", "-np", 1
+    )
+    return project
+
+
+@pytest.fixture(scope="session")
+def hearts(tmp_path_factory):
+    """Unpaired phantom hearts, planned with `RLXAlignSmallPlanner` and preprocessed for 3d_fullres, by the commands."""
+    project = make_heart_project(tmp_path_factory.mktemp("hearts"), "Dataset901_Hearts")
+    project.run(
+        "rl_nnunet_plan_and_preprocess", "-d", project.id, "-pl", "RLXAlignSmallPlanner", "-c", "3d_fullres", "-npfp",
+        1, "-np", 1,
+    )  # fmt: skip
+    return project
+
+
+@pytest.fixture
+def in_hearts(hearts, monkeypatch):
+    """Set nnU-Net's folders to those of `hearts`."""
+    for name, value in hearts.environment.items():
+        monkeypatch.setenv(name, value)
+    return hearts

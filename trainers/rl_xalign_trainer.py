@@ -361,5 +361,3 @@ def _mean_without_nan(rows: Any) -> np.ndarray:
     values = np.array(rows, dtype=float)
     count = (~np.isnan(values)).sum(0)
     return np.divide(np.nansum(values, axis=0), count, out=np.full(values.shape[1], np.nan), where=count > 0)
-
-

@@ -26,6 +26,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from rl_nnunet.networks.swin_encoder import SwinEncoder
 from rl_nnunet.networks.xalign import Alignment, Links, ResidualFusion, XAlign, XAlignConfig
 
 BLANK_TOLERANCE = 1e-4
@@ -73,7 +74,8 @@ class RLU2Net(nn.Module):
     """The dual-branch (or multi-branch) network of RL-U2Net.
 
     The first block of parameters is that of nnU-Net's ``ResidualEncoderUNet`` or, with `n_conv_per_stage` in place of
-    `n_blocks_per_stage`, of ``PlainConvUNet``, with the same meaning.
+    `n_blocks_per_stage`, of ``PlainConvUNet``, with the same meaning; with `swin_blocks_per_stage` in their place, the
+    encoder is a `SwinEncoder`.
 
     Parameters
     ----------
@@ -92,11 +94,14 @@ class RLU2Net(nn.Module):
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
     xalign : dict
         Fields of `XAlignConfig` that differ from their defaults.
+    swin_blocks_per_stage, swin_windows, swin_head_channels
+        ``blocks_per_stage``, ``windows`` and ``head_channels`` of `SwinEncoder`.
 
     Raises
     ------
     ValueError
-        If the branches do not use every input channel once, or windows and aligned stages do not match.
+        If the branches do not use every input channel once, windows and aligned stages do not match, or not exactly
+        one encoder is given.
     """
 
     def __init__(
@@ -127,8 +132,13 @@ class RLU2Net(nn.Module):
         windows: Sequence[Sequence[int]],
         branch_dropout: float = 0.25,
         xalign: dict[str, Any] | None = None,
+        swin_blocks_per_stage: Sequence[int] | None = None,
+        swin_windows: Sequence[Sequence[int]] | None = None,
+        swin_head_channels: int = 32,
     ) -> None:
         super().__init__()
+        if sum(blocks is not None for blocks in (n_blocks_per_stage, n_conv_per_stage, swin_blocks_per_stage)) != 1:
+            raise ValueError("give exactly one of n_blocks_per_stage, n_conv_per_stage and swin_blocks_per_stage")
         if sorted(c for channels in branches for c in channels) != list(range(input_channels)):
             raise ValueError(f"the branches {branches} must use each of the {input_channels} channels exactly once")
         if len(windows) != len(aligned_stages):
@@ -150,14 +160,19 @@ class RLU2Net(nn.Module):
         )  # fmt: skip
         topology = {
             "input_channels": features_per_stage[0], "n_stages": n_stages, "features_per_stage": features_per_stage,
-            "kernel_sizes": kernel_sizes, "strides": strides, "return_skips": True,
+            "kernel_sizes": kernel_sizes, "strides": strides, **block_options,
         }  # fmt: skip
-        if n_blocks_per_stage is not None:
+        if swin_blocks_per_stage is not None:
+            self.encoder = SwinEncoder(
+                blocks_per_stage=swin_blocks_per_stage, windows=swin_windows or (), head_channels=swin_head_channels,
+                **topology,
+            )  # fmt: skip
+        elif n_blocks_per_stage is not None:
             self.encoder = ResidualEncoder(
-                n_blocks_per_stage=n_blocks_per_stage, disable_default_stem=True, **topology, **block_options
+                n_blocks_per_stage=n_blocks_per_stage, disable_default_stem=True, return_skips=True, **topology
             )
         else:
-            self.encoder = PlainConvEncoder(n_conv_per_stage=n_conv_per_stage, **topology, **block_options)
+            self.encoder = PlainConvEncoder(n_conv_per_stage=n_conv_per_stage, return_skips=True, **topology)
         self.decoder = BranchDecoders(
             UNetDecoder(self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision) for _ in branches
         )

@@ -18,7 +18,7 @@ from rl_nnunet.phantoms.config import HeartPhantomConfig
 if TYPE_CHECKING:
     from rl_nnunet.phantoms.write import CaseJob, WrittenCase
 
-FOLDERS = ("ct_train", "mr_train", "ct_test", "mr_test", "ct_test_labels", "mr_test_labels")
+FOLDERS = ("ct_train", "mr_train", "ct_test", "mr_test")
 ROTATIONS_FILE = "rotations.json"
 ROTATIONS_CONVENTION = (
     "Signed permutation matrices in array order (z, y, x). With indices counted from the middle of the array: "
@@ -35,6 +35,7 @@ def write_heart_dataset(
     config: HeartPhantomConfig | None = None,
     *,
     paired: bool = False,
+    paired_test: bool = False,
     rotate_mr: bool = False,
     test_labels: bool = False,
     processes: int = 1,
@@ -54,11 +55,13 @@ def write_heart_dataset(
         Sizes, variation, noise.
     paired : bool
         CT and MR of one number show the same heart, each on its own grid.
+    paired_test : bool
+        Only those of the test cases do; what is trained on stays unpaired.
     rotate_mr : bool
         Turn the content of every MR by a random rotation of the cube, and write ``rotations.json``; everything is
         stored in the orientation LPS then.
     test_labels : bool
-        Write the labels of the test cases to ``ct_test_labels`` and ``mr_test_labels``.
+        Write the labels of the test cases beside their images, too; MM-WHS keeps them to itself.
     processes : int
         Worker processes; 1 does the work in this one.
     overwrite : bool
@@ -79,7 +82,7 @@ def write_heart_dataset(
         from rl_nnunet.phantoms.write import plan_jobs
 
         config = config or HeartPhantomConfig()
-        jobs = plan_jobs(seed, cases, test_cases, config, paired, rotate_mr, test_labels)
+        jobs = plan_jobs(seed, cases, test_cases, config, paired, paired_test, rotate_mr, test_labels)
         written = _write_cases(folder, jobs, processes)
         if rotate_mr:
             _write_rotations(folder / ROTATIONS_FILE, written)
@@ -145,7 +148,7 @@ def _write_cases(folder: Path, jobs: list[CaseJob], processes: int) -> list[Writ
 
     from rl_nnunet.phantoms.write import write_case
 
-    for name in {name for job in jobs for name in (job.folder, job.labels_folder) if name}:
+    for name in {job.folder for job in jobs}:
         (folder / name).mkdir()
     with tqdm(total=len(jobs), desc="Making phantoms", unit="case") as progress:
         if processes > 1:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from rl_nnunet.errors import InputError, run_command
 from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.dataset import FOLDERS, ROTATIONS_FILE, write_heart_dataset
+from rl_nnunet.phantoms.dataset import ROTATIONS_FILE, write_heart_dataset
 
 if TYPE_CHECKING:
     from rl_nnunet.phantoms.write import WrittenCase
@@ -47,6 +47,7 @@ def _make_heart(arguments: argparse.Namespace) -> None:
         arguments.seed,
         replace(HeartPhantomConfig(), size=arguments.size, mr_noise=arguments.noise),
         paired=arguments.paired,
+        paired_test=arguments.paired_test,
         rotate_mr=arguments.rotate_mr,
         test_labels=arguments.test_labels,
         processes=arguments.processes,
@@ -84,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
         help="SD of the noise of the MR; blood is about 450 to 600 (default: %(default)s)",
     )
     add("--paired", action="store_true", help="CT and MR of one number show the same heart")
+    add("--paired_test", action="store_true", help="CT and MR of one number show the same heart in the test cases only")
     add(
         "--rotate_mr",
         action="store_true",
@@ -93,7 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     add(
         "--test_labels",
         action="store_true",
-        help="write the labels of the test cases, too: " + ", ".join(FOLDERS[-2:]),
+        help="write the labels of the test cases beside their images, too",
     )
     add(
         "-np",

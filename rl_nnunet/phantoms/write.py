@@ -29,8 +29,8 @@ class CaseJob:
         1001 and up for labeled cases, 2001 and up for test cases.
     reoriented : bool
         Store it in another orientation than LPS.
-    labels_folder : str or None
-        Name of the folder of the labels; None leaves them out.
+    labeled : bool
+        Write the labels, too.
     seed, paired, rotate, config
         See `rl_nnunet.phantoms.heart.make_case`.
     """
@@ -38,7 +38,7 @@ class CaseJob:
     modality: Modality
     number: int
     reoriented: bool
-    labels_folder: str | None
+    labeled: bool
     seed: int
     paired: bool
     rotate: bool
@@ -77,6 +77,7 @@ def plan_jobs(
     test_cases: int,
     config: HeartPhantomConfig,
     paired: bool = False,
+    paired_test: bool = False,
     rotate_mr: bool = False,
     test_labels: bool = False,
 ) -> list[CaseJob]:
@@ -84,13 +85,14 @@ def plan_jobs(
     jobs = []
     for first, count, split in ((FIRST_TRAINING_NUMBER, cases, "train"), (FIRST_TEST_NUMBER, test_cases, "test")):
         for modality, share in (("ct", config.ct_reoriented), ("mr", config.mr_reoriented)):
-            labels = f"{modality}_train" if split == "train" else f"{modality}_test_labels" if test_labels else None
+            labeled = split == "train" or test_labels
+            same_heart = paired or (paired_test and split == "test")
             rotate = rotate_mr and modality == "mr"
             for i in range(count):
                 # Exactly the share of the cases, evenly spread. A rotation is described by its arrays as they are
                 # stored, so nothing is reoriented there.
                 reoriented = not rotate_mr and int((i + 1) * share) > int(i * share)
-                jobs.append(CaseJob(modality, first + i, reoriented, labels, seed, paired, rotate, config))
+                jobs.append(CaseJob(modality, first + i, reoriented, labeled, seed, same_heart, rotate, config))
     return jobs
 
 
@@ -100,9 +102,9 @@ def write_case(root: Path, job: CaseJob) -> WrittenCase:
     orientation = draw_orientation(job.seed, job.modality, job.number) if job.reoriented else "LPS"
     image = sitk.DICOMOrient(to_sitk(case.image, case.grid), orientation)
     _write(image, root / job.folder / f"{job.name}_image.nii.gz")
-    if job.labels_folder:
+    if job.labeled:
         labels = sitk.DICOMOrient(to_sitk(raw_labels(case.labels), case.grid), orientation)
-        _write(labels, root / job.labels_folder / f"{job.name}_label.nii.gz")
+        _write(labels, root / job.folder / f"{job.name}_label.nii.gz")
     return WrittenCase(job, image.GetSize(), image.GetSpacing(), orientation, case.rotation)
 
 

@@ -129,12 +129,12 @@ def test_rotations_file_undoes_the_rotation(tmp_path):
         assert np.array_equal(restored, plain.image)
 
 
-def test_test_labels_go_to_folders_of_their_own(tmp_path):
+def test_test_labels_lie_beside_their_images(tmp_path):
     folder = tmp_path / "tested"
     main(["-o", str(folder), "--cases", "1", "--test_cases", "1", "--test_labels", "--size", "24", "-np", "1"])
     image = read(folder / "mr_test/mr_test_2001_image.nii.gz")
-    assert read(folder / "mr_test_labels/mr_test_2001_label.nii.gz").GetSize() == image.GetSize()
-    assert (folder / "ct_test_labels/ct_test_2001_label.nii.gz").is_file()
+    assert read(folder / "mr_test/mr_test_2001_label.nii.gz").GetSize() == image.GetSize()
+    assert (folder / "ct_test/ct_test_2001_label.nii.gz").is_file()
 
 
 def test_summary_has_a_row_per_folder(tmp_path, capsys):
@@ -245,3 +245,13 @@ def test_help_is_quick_and_bad_input_exits_with_2(tmp_path):
 def _centroid(labels, structure):
     mask = sitk.GetArrayFromImage(labels) == RAW_LABELS[structure]
     return labels.TransformContinuousIndexToPhysicalPoint(ndimage.center_of_mass(mask)[::-1])
+
+
+def test_paired_test_pairs_the_test_cases_only(tmp_path):
+    jobs = plan_jobs(0, 1, 1, HeartPhantomConfig(size=24), paired_test=True)
+    assert {job.name: job.paired for job in jobs} == {
+        "ct_train_1001": False,
+        "mr_train_1001": False,
+        "ct_test_2001": True,
+        "mr_test_2001": True,
+    }

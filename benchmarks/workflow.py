@@ -1,0 +1,144 @@
+"""What the benchmarks on held-out cases share: run commands, derive stock plans, train, predict, tabulate."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from rl_nnunet.environment import DATA_VARIABLES, exports
+
+STOCK_CLASS = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+STOCK_ARGUMENTS = (
+    "n_stages", "features_per_stage", "conv_op", "kernel_sizes", "strides", "n_blocks_per_stage",
+    "n_conv_per_stage_decoder", "conv_bias", "norm_op", "norm_op_kwargs", "dropout_op", "dropout_op_kwargs", "nonlin",
+    "nonlin_kwargs",
+)  # fmt: skip
+TRAINERS = Path(__file__).parent / "trainers"
+
+# nnU-Net's commands take all cores; its Python API leaves the threads to OMP_NUM_THREADS, so that two runs of a
+# benchmark can share a machine.
+TRAIN = """
+import sys, torch
+from nnunetv2.run.run_training import run_training
+dataset, configuration, fold, trainer, plans, device = sys.argv[1:]
+run_training(dataset, configuration, fold, trainer, plans, device=torch.device(device))
+"""
+PREDICT = """
+import sys, torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+model, source, target, device = sys.argv[1:]
+predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
+predictor.initialize_from_trained_model_folder(model, ("all",), "checkpoint_final.pth")
+predictor.predict_from_files(source, target, num_processes_preprocessing=1, num_processes_segmentation_export=1)
+"""
+
+
+class Workplace:
+    """A folder with nnU-Net's three folders, in which commands run.
+
+    Parameters
+    ----------
+    root : Path
+        The folder.
+    device : str
+        ``cpu`` or ``cuda``.
+    """
+
+    def __init__(self, root: Path, device: str) -> None:
+        self.root = root.resolve()
+        self.device = device
+        self.variables = exports({"nnUNet_extTrainer": str(TRAINERS.resolve())}, self.root)
+        for name in DATA_VARIABLES:
+            Path(self.variables[name]).mkdir(parents=True, exist_ok=True)
+
+    def path(self, variable: str, *parts: str) -> Path:
+        """Return a path below one of nnU-Net's folders."""
+        return Path(self.variables[variable], *parts)
+
+    def command(self, *words: str, **variables: str) -> None:
+        """Run a command of this environment; its output goes to ``log.txt``."""
+        executable = Path(sys.executable).parent / words[0]
+        print(f"{time.strftime('%H:%M:%S')} {' '.join(words)[:160]}", flush=True)
+        environment = {**os.environ, **self.variables, **variables}
+        with open(self.root / "log.txt", "a") as log:
+            subprocess.run([str(executable), *words[1:]], env=environment, check=True, stdout=log, stderr=log)
+
+    def train(self, dataset: str, trainer: str, plans: str, epochs: int, iterations: int, seed: int) -> Path:
+        """Train on all training cases and return the model's folder; a finished training is not repeated."""
+        model = self.path("nnUNet_results", dataset, f"{trainer}__{plans}__3d_fullres")
+        if not (model / "fold_all" / "checkpoint_final.pth").is_file():
+            self.command(
+                "python", "-c", TRAIN, dataset, "3d_fullres", "all", trainer, plans, self.device,
+                nnUNet_n_proc_DA="0" if self.device == "cpu" else "12", RL_NNUNET_SEED=str(seed),
+                BENCHMARK_EPOCHS=str(epochs), BENCHMARK_ITERATIONS=str(iterations),
+            )  # fmt: skip
+        return model
+
+    def predict(self, model: Path, source: Path, target: Path) -> None:
+        """Predict all cases of a folder."""
+        self.command("python", "-c", PREDICT, str(model), str(source), str(target), self.device)
+
+    def dice(self, reference: Path, prediction: Path, model: Path) -> pd.DataFrame:
+        """Return the Dice of each case (rows) and label (columns), from nnU-Net's own evaluation."""
+        self.command(
+            "nnUNetv2_evaluate_folder", str(reference), str(prediction), "-djfile", str(model / "dataset.json"),
+            "-pfile", str(model / "plans.json"), "-np", "1", "--chill",
+        )  # fmt: skip
+        names = {str(v): k for k, v in json.loads((model / "dataset.json").read_text())["labels"].items()}
+        cases = json.loads((prediction / "summary.json").read_text())["metric_per_case"]
+        return pd.DataFrame(
+            [{names[label]: m["Dice"] for label, m in case["metrics"].items()} for case in cases],
+            index=[Path(case["prediction_file"]).name.split(".")[0] for case in cases],
+        )
+
+
+def stock_plans(plans: dict[str, Any], name: str, channels: Sequence[int], batch_size: int) -> dict[str, Any]:
+    """Return plans of nnU-Net's residual encoder U-Net with patch size, encoder and decoder of our plans.
+
+    Parameters
+    ----------
+    plans : dict
+        Plans of ``RLXAlignPlanner``.
+    name : str
+        Name of the new plans.
+    channels : sequence of int
+        Input channels to keep.
+    batch_size : int
+        Batch size of the new plans.
+    """
+    plans = deepcopy(plans)
+    plans["plans_name"] = name
+    configuration = plans["configurations"]["3d_fullres"]
+    plans["configurations"] = {"3d_fullres": configuration}
+    configuration.pop("next_stage", None)
+    configuration["batch_size"] = batch_size
+    properties = plans["foreground_intensity_properties_per_channel"]
+    plans["foreground_intensity_properties_per_channel"] = {
+        str(i): properties[str(channel)] for i, channel in enumerate(channels)
+    }
+    for key in ("normalization_schemes", "use_mask_for_norm"):
+        configuration[key] = [configuration[key][channel] for channel in channels]
+    architecture = configuration["architecture"]
+    architecture["network_class_name"] = STOCK_CLASS
+    arguments = architecture["arch_kwargs"]
+    architecture["arch_kwargs"] = {key: arguments[key] for key in STOCK_ARGUMENTS}
+    return plans
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """Return a table of Dice coefficients in Markdown."""
+    header = ["", *map(str, table.columns)]
+    rows = [
+        [str(index), *(f"{value:.3f}" for value in row)] for index, row in zip(table.index, table.values, strict=True)
+    ]
+    lines = [header, ["---", *["---:"] * len(table.columns)], *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)

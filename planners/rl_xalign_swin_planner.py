@@ -1,0 +1,98 @@
+"""RL-U2Net with the paper's shared encoder, a Swin transformer: ``RLXAlignSwinPlanner``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rl_nnunet.networks.architecture import attention_windows
+from rl_nnunet.planners.rl_xalign_planner import RLXAlignPlanner
+
+BLOCKS_PER_STAGE = 2
+"""One block with windows and one with shifted windows, as in every stage of SwinUNETR."""
+HEAD_CHANNELS = 32
+
+
+def with_swin_encoder(
+    arch_kwargs: dict[str, Any], spacing: Sequence[float], patch_size: Sequence[int]
+) -> dict[str, Any]:
+    """Return architecture arguments whose encoder is a Swin transformer instead of nnU-Net's; JSON-serializable.
+
+    Parameters
+    ----------
+    arch_kwargs : dict
+        Arguments of `RLU2Net` with ``n_blocks_per_stage``; not changed.
+    spacing : sequence of float
+        Target spacing of the configuration in mm.
+    patch_size : sequence of int
+        Patch size in voxels.
+    """
+    stages = range(1, arch_kwargs["n_stages"])
+    others = {name: value for name, value in arch_kwargs.items() if name != "n_blocks_per_stage"}
+    return {
+        **others,
+        "swin_blocks_per_stage": [1, *(BLOCKS_PER_STAGE for _ in stages)],
+        "swin_windows": attention_windows(arch_kwargs["strides"], spacing, patch_size, stages),
+        "swin_head_channels": HEAD_CHANNELS,
+    }
+
+
+class RLXAlignSwinPlanner(RLXAlignPlanner):
+    """Plan RL-U2Net around a Swin transformer of nnU-Net's topology. Parameters are those of nnU-Net's planners."""
+
+    def __init__(
+        self,
+        dataset_name_or_id: str | int,
+        gpu_memory_target_in_gb: float = 8,
+        preprocessor_name: str = "DefaultPreprocessor",
+        plans_name: str = "RLXAlignSwinPlans",
+        overwrite_target_spacing: Sequence[float] | None = None,
+        suppress_transpose: bool = False,
+    ) -> None:
+        super().__init__(
+            dataset_name_or_id,
+            gpu_memory_target_in_gb,
+            preprocessor_name,
+            plans_name,
+            overwrite_target_spacing,
+            suppress_transpose,
+        )
+
+    def static_estimate_VRAM_usage(  # noqa: N802 - the name of nnU-Net's hook
+        self,
+        patch_size: Sequence[int],
+        input_channels: int,
+        output_channels: int,
+        arch_class_name: str,
+        arch_kwargs: dict[str, Any],
+        arch_kwargs_req_import: Sequence[str],
+    ) -> np.int64:
+        """Estimate memory as nnU-Net does, for the network with branches and a Swin transformer."""
+        return super().static_estimate_VRAM_usage(
+            patch_size,
+            input_channels,
+            output_channels,
+            arch_class_name,
+            with_swin_encoder(arch_kwargs, [1.0] * len(patch_size), patch_size),
+            arch_kwargs_req_import,
+        )
+
+    def get_plans_for_configuration(
+        self,
+        spacing: Sequence[float],
+        median_shape: Sequence[int],
+        data_identifier: str,
+        approximate_n_voxels_dataset: float,
+        _cache: dict,
+    ) -> dict[str, Any]:
+        """Plan as `RLXAlignPlanner` does and exchange the encoder."""
+        plan = super().get_plans_for_configuration(
+            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
+        )
+        architecture = plan["architecture"]
+        architecture["arch_kwargs"] = with_swin_encoder(
+            architecture["arch_kwargs"], [float(i) for i in spacing], plan["patch_size"]
+        )
+        return plan

@@ -1,0 +1,132 @@
+"""The whole workflow with real commands on phantom hearts of 24 voxels: what a user types, and what must come out."""
+
+import contextlib
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+SEED = {"RL_NNUNET_SEED": "3"}
+CASES = ("ct_test_2001", "mr_test_2001", "pair_2001")
+
+
+@pytest.fixture(scope="module")
+def trained(hearts):
+    """The hearts after an uninterrupted training."""
+    hearts.train("ShortTrainer", **SEED)
+    return hearts
+
+
+@pytest.fixture(scope="module")
+def predicted(trained):
+    """Predictions of the CT-only, the MR-only and the pair case."""
+    output = trained.root / "predictions"
+    trained.predict("ShortTrainer", output)
+    return output
+
+
+def load(folder, name="checkpoint_final.pth"):
+    return torch.load(folder / name, map_location="cpu", weights_only=False)
+
+
+def assert_equal(a, b, where="checkpoint"):
+    """Compare checkpoints: tensors, arrays and numbers bit by bit, NaN equal to NaN."""
+    assert type(a) is type(b), where
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), where
+        for key in a:
+            assert_equal(a[key], b[key], f"{where}[{key!r}]")
+    elif isinstance(a, list | tuple):
+        assert len(a) == len(b), where
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, f"{where}[{index}]")
+    elif isinstance(a, torch.Tensor | np.ndarray | float | np.floating):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=where)
+    else:
+        assert a == b, where
+
+
+def comparable(folder):
+    """The final checkpoint without time stamps and without the folders in the trainer's arguments."""
+    checkpoint = load(folder)
+    for key in ("epoch_start_timestamps", "epoch_end_timestamps"):
+        del checkpoint["logging"][key]
+    return checkpoint
+
+
+def test_training_writes_what_nnunet_and_we_promise(trained):
+    model = trained.model("ShortTrainer")
+    fold = model / "fold_0"
+    for name in ("progress.png", "progress_rl.png", "checkpoint_best.pth", "checkpoint_final.pth"):
+        assert (fold / name).stat().st_size > 0
+    assert not list(fold.glob("*unfinished*"))
+    checkpoint = load(fold)
+    assert checkpoint["trainer_name"] == "ShortTrainer"
+    assert set(checkpoint["rl_nnunet"]) == {"agents", "adaptive_weights", "random_state"}
+    log = checkpoint["logging"]
+    for key in ("train_loss_CT", "pseudo_dice_MRI", "agwd_dice_CT", "alignment_loss", "reward_stage2"):
+        assert len(log[key]) == 2, key
+    plans = json.loads((model / "plans.json").read_text())
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    assert architecture["network_class_name"] == "rl_nnunet.networks.rl_u2net.RLU2Net"
+
+
+def test_validation_is_summarized_per_branch(trained):
+    validation = trained.model("ShortTrainer") / "fold_0" / "validation"
+    summary = json.loads((validation / "summary_per_branch.json").read_text())
+    assert set(summary) == {"CT", "MRI"}
+    cases = json.loads((trained.preprocessed / "splits_final.json").read_text())[0]["val"]
+    assert sum(row["cases"] for row in summary.values()) == len(cases) == len(list(validation.glob("*.nii.gz")))
+    assert all(0 <= row["mean"] <= 1 for row in summary.values())
+
+
+def test_one_checkpoint_predicts_ct_mr_and_pair(trained, predicted):
+    assert sorted(path.name for path in predicted.glob("*.nii.gz")) == [f"{case}.nii.gz" for case in CASES]
+    labels = json.loads((trained.raw / "dataset.json").read_text())["labels"]
+    for case in CASES:
+        image = sitk.ReadImage(trained.raw / "imagesTs" / f"{case}_0000.nii.gz")
+        segmentation = sitk.ReadImage(predicted / f"{case}.nii.gz")
+        assert segmentation.GetSize() == image.GetSize()
+        for getter in ("GetSpacing", "GetOrigin", "GetDirection"):
+            np.testing.assert_allclose(getattr(segmentation, getter)(), getattr(image, getter)(), atol=1e-5)
+        assert set(np.unique(sitk.GetArrayFromImage(segmentation))) <= set(labels.values())
+
+
+def test_predictions_are_evaluated_by_the_stock_command(trained, predicted):
+    model = trained.model("ShortTrainer")
+    trained.run(
+        "nnUNetv2_evaluate_folder", trained.raw / "labelsTs", predicted, "-djfile", model / "dataset.json", "-pfile",
+        model / "plans.json", "-np", 1,
+    )  # fmt: skip
+    summary = json.loads((predicted / "summary.json").read_text())
+    assert len(summary["metric_per_case"]) == len(CASES)
+
+
+def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_path):
+    """SIGKILL in the second iteration of epoch 1; the first epoch also shows that two runs with one seed agree."""
+    killed = trained.with_results(tmp_path)
+    fold = killed.model("ShortTrainer") / "fold_0"
+    words = ("3d_fullres", "0", "-p", "RLXAlignSmallPlans", "-tr", "ShortTrainer", "-device", "cpu")
+    variables = {**SEED, "nnUNet_n_proc_DA": "0", "RL_NNUNET_TEST_WAIT_IN_EPOCH": "1"}
+    with killed.start("nnUNetv2_train", killed.id, *words, **variables) as process:
+        deadline = time.monotonic() + 300
+        while not (fold / "waiting").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.2)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+    assert process.returncode == -signal.SIGKILL, output
+    assert not (fold / "checkpoint_final.pth").exists()
+
+    latest, uninterrupted = load(fold, "checkpoint_latest.pth"), comparable(trained.model("ShortTrainer") / "fold_0")
+    assert latest["current_epoch"] == 1
+    for key in ("train_losses", "val_losses", "train_loss_CT", "train_loss_MRI", "agwd_dice_MRI", "reward_stage2"):
+        assert_equal(latest["logging"][key], uninterrupted["logging"][key][:1], key)
+
+    killed.train("ShortTrainer", "--c", **SEED)
+    assert_equal(comparable(fold), uninterrupted)
