@@ -222,14 +222,16 @@ class Contestant:
         return torch.no_grad()(predictor.predict_sliding_window_return_logits)
 
     def ct_only_scan(self) -> Tensor:
-        """Return a preprocessed case that has only a CT."""
+        """Return a preprocessed case that has only a CT, cut to two windows of the predictor at most."""
         trainer = self.trainer
+        first, *others = trainer.configuration_manager.patch_size
         dataset = trainer.dataset_class(trainer.preprocessed_dataset_folder)
         layout = layout_from_dataset_json(self.dataset_json)
         for identifier in dataset.identifiers:
             data = dataset.load_case(identifier)[0]
             if branches_of_case(data, layout) == ("CT",):
-                return torch.from_numpy(data[:]).float()
+                scan = torch.from_numpy(data[:]).float()
+                return scan[(slice(None), slice(first * 3 // 2), *(slice(edge) for edge in others))]
         raise LookupError("no case has only a CT")
 
 

@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, default=50, help="per epoch")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of RLXAlignTrainer and NoXAlign")
     parser.add_argument("--ablation_seeds", type=int, nargs="+", default=[0], help="of the other ablations")
+    parser.add_argument("--ablations", nargs="*", default=ABLATIONS, help="default: all")
     parser.add_argument("--size", type=int, default=32, help="voxels along a CT's longest axis")
     parser.add_argument("--cases", type=int, default=16, help="training cases per modality")
     parser.add_argument("--test_cases", type=int, default=8, help="held-out hearts")
@@ -98,7 +99,7 @@ def main() -> None:
     if not place.path("nnUNet_raw", DATASET).is_dir():
         prepare(place, arguments.size, arguments.cases, arguments.test_cases)
     rows = []
-    for ablation in ABLATIONS:
+    for ablation in arguments.ablations:
         for seed in arguments.seeds if ablation in ("", "NoXAlign") else arguments.ablation_seeds:
             trainer = f"RLXAlignTrainer{ablation}Benchmark"
             model = place.train(DATASET, trainer, PLANS, arguments.epochs, arguments.iterations, seed)

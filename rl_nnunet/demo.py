@@ -93,7 +93,9 @@ class _Workflow:
             "--verify_dataset_integrity", "-npfp", np, "-np", np,
         )  # fmt: skip
         model = ("-p", PLANS, "-tr", arguments.trainer, "-device", arguments.device)
-        self.command("Train", "nnUNetv2_train", str(DATASET_ID), CONFIGURATION, FOLD, *model)
+        # On a CPU, augmentation in background processes would only compete with the network for the cores.
+        in_this_process = {"nnUNet_n_proc_DA": "0"} if arguments.device == "cpu" else {}
+        self.command("Train", "nnUNetv2_train", str(DATASET_ID), CONFIGURATION, FOLD, *model, **in_this_process)
         self.command(
             "Predict new CT-only, MR-only and CT+MR scans",
             "nnUNetv2_predict", "-i", str(self.raw / "imagesTs"), "-o", str(self.predictions), "-d", str(DATASET_ID),
@@ -106,12 +108,15 @@ class _Workflow:
         )  # fmt: skip
         self.report()
 
-    def command(self, title: str, *words: str) -> None:
+    def command(self, title: str, *words: str, **variables: str) -> None:
         """Print a command and run it."""
-        print(f"\n### {title}\n$ {shlex.join(words)}", flush=True)
+        prefix = "".join(f"{name}={shlex.quote(value)} " for name, value in variables.items())
+        print(f"\n### {title}\n$ {prefix}{shlex.join(words)}", flush=True)
         # The commands are those of the environment that this one is installed in, whatever PATH says.
         executable = Path(sys.executable).parent / words[0]
-        result = subprocess.run([str(executable), *words[1:]], env={**os.environ, **self.variables}, check=False)
+        result = subprocess.run(
+            [str(executable), *words[1:]], env={**os.environ, **self.variables, **variables}, check=False
+        )
         if result.returncode != 0:
             raise InputError(f"{words[0]} ended with exit code {result.returncode}; its message is above.")
 

@@ -1,12 +1,14 @@
 """Trainers with a schedule from the environment, so that all rows of a table have seen the same number of patches.
 
 Each is named after its trainer with ``Benchmark`` behind it. The schedule is read from ``BENCHMARK_EPOCHS`` and
-``BENCHMARK_ITERATIONS``. The final validation is left out: tables are about held-out cases.
+``BENCHMARK_ITERATIONS``. All train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs thousands
+of iterations, which a CPU does not have. The final validation is left out: tables are about held-out cases.
 """
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -19,6 +21,7 @@ from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerNoCMA,
     RLXAlignTrainerNoXAlign,
 )
+from rl_nnunet.trainers.rl_xalign_demo_trainer import adamw, without_mirroring
 from rl_nnunet.trainers.rl_xalign_trainer import SEED_VARIABLE, RLXAlignTrainer
 
 
@@ -40,6 +43,12 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
             self.num_epochs = int(os.environ["BENCHMARK_EPOCHS"])
             self.num_iterations_per_epoch = int(os.environ["BENCHMARK_ITERATIONS"])
             self.num_val_iterations_per_epoch = 1
+
+        def configure_optimizers(self) -> tuple[Any, Any]:
+            return adamw(self)
+
+        def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:  # noqa: N802
+            return without_mirroring(self, super().configure_rotation_dummyDA_mirroring_and_inital_patch_size())
 
         def perform_actual_validation(self, save_probabilities: bool = False) -> None:
             self.print_to_log_file("The final validation is left out.")

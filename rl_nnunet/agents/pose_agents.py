@@ -125,8 +125,11 @@ class PoseAgents:
         -------
         list of dict
             Per agent ``reward``, ``similarity``, ``entropy`` (nats), ``confidence`` (mean highest probability) and
-            ``rotation`` (index of the rotation with the highest mean probability).
+            ``rotation`` (index of the rotation with the highest mean probability). Empty, and nothing is recorded,
+            where a Dice is not finite: an overflow under mixed precision, whose step nnU-Net skips, too.
         """
+        if not all(math.isfinite(value) for value in dice.values()):
+            return []
         reports = []
         for stage, (agent, alignment) in enumerate(zip(self.agents, alignments, strict=True)):
             with torch.no_grad():
@@ -144,8 +147,6 @@ class PoseAgents:
     ) -> None:
         main, auxiliary = alignment.context["branches"].unbind(1)
         dice_of_main = torch.tensor([dice[b] for b in main.tolist()], device=similarity.device)
-        if not all(math.isfinite(value) for value in dice.values()):
-            return  # an overflow under mixed precision; nnU-Net's gradient scaler skips the step, too
         next_state = torch.stack((dice_of_main, similarity, torch.full_like(similarity, progress)), dim=1)
         self.agents[stage].record(
             state=self.last_state[stage, main, auxiliary],

@@ -46,7 +46,7 @@ class PosePolicy(nn.Module):
     projection_channels : int
         Channels in which main and auxiliary maps are compared.
     grid : int
-        Edge of the cube on which they are compared, in voxels.
+        Edge of the cube on which they are compared, in voxels. Every transition remembers two maps of this size.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class PosePolicy(nn.Module):
         num_branches: int,
         kind: PolicyKind = "contextual",
         projection_channels: int = 16,
-        grid: int = 8,
+        grid: int = 6,
     ) -> None:
         super().__init__()
         if kind not in ("contextual", "global"):

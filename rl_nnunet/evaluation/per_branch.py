@@ -35,7 +35,8 @@ def summarize_per_branch(folder: str, dataset: nnUNetBaseDataset, layout: Branch
     summary = json.loads(Path(folder, "summary.json").read_text())
     rows = []
     for case in summary["metric_per_case"]:
-        identifier = Path(case["reference_file"]).name.split(".")[0]
+        file = Path(case["reference_file"]).name  # an identifier may hold dots, a file ending may hold several
+        identifier = max((i for i in dataset.identifiers if file.startswith(f"{i}.")), key=len)
         names = "+".join(branches_of_case(dataset.load_case(identifier)[0], layout))
         rows.append({"branches": names, **{label: m["Dice"] for label, m in case["metrics"].items()}})
     table = pd.DataFrame(rows).groupby("branches").mean()

@@ -129,7 +129,7 @@ class BranchedLoss(nn.Module):
                 cross_entropy[branch] = self.cross_entropy(logits, branch_target)
         dice_total, dice_weights = self._balance(dice, self.dice_weights)
         entropy_total, entropy_weights = self._balance(cross_entropy, self.cross_entropy_weights)
-        alignment = self._alignment(output.alignments)
+        alignment = self._alignment(output.alignments, device=dice_total.device)
         # One transfer from the device for everything that is reported.
         keys = list(dice)
         values = torch.stack([*dice.values(), *cross_entropy.values(), alignment]).detach().float().tolist()
@@ -161,9 +161,9 @@ class BranchedLoss(nn.Module):
         current = weights.update(losses)
         return sum(current[branch] * loss for branch, loss in losses.items()), current.tolist()
 
-    def _alignment(self, alignments: Sequence[AlignedMaps]) -> Tensor:
+    def _alignment(self, alignments: Sequence[AlignedMaps], device: torch.device) -> Tensor:
         if self.alignment is None or not alignments:
-            return torch.zeros((), device=alignments[0].main.device if alignments else None)
+            return torch.zeros((), device=device)
         losses = [
             self.alignment.info_nce * info_nce(a.main, a.aligned)
             + self.alignment.cosine * cosine_embedding(a.main, a.aligned)

@@ -224,6 +224,7 @@ class XAlign(nn.Module):
         alignment = Alignment(main, aligned, context, rotations, log_probability, probabilities)
         return features.index_copy(0, fused_rows, fused.to(features.dtype)), alignment
 
+    @torch.compiler.disable  # the drawn rotations decide which axes are permuted: each draw would be compiled anew
     def _turn(self, maps: Tensor, rotations: Tensor) -> Tensor:
         """Return the mean over each link's drawn rotations, resampled to the grid where extents differ."""
         turned = [
