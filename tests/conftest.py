@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -169,15 +170,39 @@ class Project:
         )  # fmt: skip
 
 
-def make_heart_project(root, name, *flags):
-    """Make a phantom of 24 voxels, 5 training cases and 1 test case per modality, and convert it; not planned yet."""
+def make_project(root, name):
+    """Make nnU-Net's folders below `root`, which may exist."""
     project = Project(root, name)
     for folder in (project.raw, project.preprocessed, project.results):
         folder.parent.mkdir(parents=True)
+    return project
+
+
+@pytest.fixture
+def new_project(tmp_path):
+    """Return a function that makes an empty project of a given name."""
+    return lambda name: make_project(tmp_path, name)
+
+
+@pytest.fixture
+def copy_raw():
+    """Return a function that makes a project with the raw data of another, below another folder."""
+
+    def copy(project, folder):
+        other = make_project(folder, project.name)
+        shutil.copytree(project.raw, other.raw)
+        return other
+
+    return copy
+
+
+def make_heart_project(root, name):
+    """Make a phantom of 24 voxels, 5 training cases and 1 test case per modality, and convert it; not planned yet."""
+    project = make_project(root, name)
     phantom = root / "phantom"
     project.run(
         "rl_nnunet_make_phantom", "-o", phantom, "--cases", 5, "--test_cases", 1, "--size", 24, "--paired_test",
-        "--test_labels", "-np", 1, *flags,
+        "--test_labels", "-np", 1,
     )  # fmt: skip
     project.run(
         "rl_nnunet_convert_mmwhs", "-i", phantom, "-d", project.id, "-n", name.split("_", 1)[1], "--pair_test", "-np", 1

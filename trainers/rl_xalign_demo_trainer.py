@@ -10,7 +10,6 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
-
 LEARNING_RATE = 3e-3
 
 

@@ -108,14 +108,7 @@ def with_branches(
         If the configuration is a cascade, or its network is none that we can give branches.
     """
     plans = deepcopy(plans)
-    entry = plans["configurations"][configuration]
-    if "previous_stage" in entry:
-        raise InputError(
-            f"{configuration} is a cascade, whose previous segmentation belongs to no branch; "
-            "train 3d_fullres or 3d_lowres instead."
-        )
-    while "architecture" not in entry:
-        entry = plans["configurations"][entry["inherits_from"]]
+    entry = _resolve_configuration(plans, configuration)
     architecture, messages = entry["architecture"], []
     if architecture["network_class_name"] in STOCK_CLASSES:
         messages = _add_branches(plans, entry, dataset_json)
@@ -128,6 +121,20 @@ def with_branches(
     for name, value in overrides.items():
         arguments[name] = {**arguments[name], **value} if isinstance(value, dict) else value
     return plans, messages
+
+
+def _resolve_configuration(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+    """Return the entry that holds the architecture of a configuration, following nnU-Net's inheritance."""
+    entry = plans["configurations"][configuration]
+    while True:
+        if "previous_stage" in entry:
+            raise InputError(
+                f"{configuration} is a cascade, whose previous segmentation belongs to no branch; "
+                "train 3d_fullres or 3d_lowres instead."
+            )
+        if "architecture" in entry:
+            return entry
+        entry = plans["configurations"][entry["inherits_from"]]
 
 
 def _add_branches(plans: dict[str, Any], entry: dict[str, Any], dataset_json: dict[str, Any]) -> list[str]:
@@ -156,8 +163,8 @@ def _add_branches(plans: dict[str, Any], entry: dict[str, Any], dataset_json: di
         messages += [
             f"Channel {names[i]} is normalized with intensity statistics that count the zero-filled cases of the "
             f"other branches (0.5 % percentile {properties[str(i)]['percentile_00_5']:.4g}, mean "
-            f"{properties[str(i)]['mean']:.4g}). rl_nnunet_plan_and_preprocess takes them from the cases that have "
-            "the channel."
+            f"{properties[str(i)]['mean']:.4g}), unless rl_nnunet_plan_and_preprocess made these plans: it takes them "
+            "from the cases that have the channel."
             for i, scheme in enumerate(schemes)
             if scheme == "CTNormalization" and len(layout.branches) > 1
         ]

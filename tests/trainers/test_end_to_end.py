@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import signal
 import time
 
@@ -130,3 +131,117 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_pa
 
     killed.train("ShortTrainer", "--c", **SEED)
     assert_equal(comparable(fold), uninterrupted)
+
+
+# ---- slow: what else nnU-Net's flags and planners promise ------------------------------------------------------------
+
+
+def assert_predicts(project, trainer, output, **which):
+    """Train ends in a model that the stock command predicts with."""
+    project.predict(trainer, output, **which)
+    for image in (project.raw / "imagesTs").glob("*_0000.nii.gz"):
+        segmentation = sitk.ReadImage(output / image.name.replace("_0000", ""))
+        assert segmentation.GetSize() == sitk.ReadImage(image).GetSize()
+
+
+@pytest.mark.slow
+def test_two_runs_with_one_seed_are_equal(trained, tmp_path):
+    again = trained.with_results(tmp_path)
+    again.train("ShortTrainer", **SEED)
+    folds = [project.model("ShortTrainer") / "fold_0" for project in (again, trained)]
+    assert_equal(comparable(folds[0]), comparable(folds[1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "trainer",
+    ["ShortNoCMA", "ShortNoXAlign", "ShortNoAuxLoss", "ShortNoAGWD", "ShortGlobalPolicy", "ShortFeatureSimilarity"],
+)
+def test_ablation_trains_and_predicts(hearts, tmp_path, trainer):
+    project = hearts.with_results(tmp_path / "results")
+    project.results.parent.mkdir()
+    project.train(trainer)
+    assert_predicts(project, trainer, tmp_path / "predictions")
+
+
+@pytest.mark.slow
+def test_2d_configuration(hearts, tmp_path):
+    project = hearts.with_results(tmp_path / "results")
+    project.results.parent.mkdir()
+    project.run("nnUNetv2_preprocess", "-d", project.id, "-plans_name", "RLXAlignSmallPlans", "-c", "2d", "-np", 1)
+    project.train("ShortTrainer", configuration="2d")
+    assert_predicts(project, "ShortTrainer", tmp_path / "predictions", configuration="2d")
+
+
+@pytest.mark.slow
+def test_stock_plans(hearts, copy_raw, tmp_path):
+    """nnU-Net's own planner and fingerprint: the trainer derives the branches, and says what is wrong with the CT."""
+    project = copy_raw(hearts, tmp_path)
+    project.run("nnUNetv2_plan_and_preprocess", "-d", project.id, "-c", "3d_fullres", "-npfp", 1, "-np", 1)
+    output = project.train("ShortTrainer", plans="nnUNetPlans")
+    assert (
+        "NOTE: The plans are nnUNetPlans, which know no branches. Derived: a stem and a decoder for each of" in output
+    )
+    assert "NOTE: Channel CT is normalized with intensity statistics that count the zero-filled cases" in output
+    assert_predicts(project, "ShortTrainer", tmp_path / "predictions", plans="nnUNetPlans")
+
+
+@pytest.mark.slow
+def test_validation_flags(trained, tmp_path):
+    project = trained.with_results(tmp_path)
+    shutil.copytree(trained.results, project.results)
+    validation = project.model("ShortTrainer") / "fold_0" / "validation"
+    for flags in (["--val", "--npz"], ["--val", "--val_best"]):
+        shutil.rmtree(validation)
+        output = project.train("ShortTrainer", *flags)
+        assert "Mean validation Dice per branch" in output
+        assert json.loads((validation / "summary_per_branch.json").read_text()).keys() == {"CT", "MRI"}
+        assert bool(list(validation.glob("*.npz"))) == ("--npz" in flags)
+
+
+@pytest.mark.slow
+def test_pretrained_weights(trained, tmp_path):
+    project = trained.with_results(tmp_path)
+    checkpoint = trained.model("ShortTrainer") / "fold_0" / "checkpoint_final.pth"
+    output = project.train("ShortSchedule", "-pretrained_weights", checkpoint)
+    assert "Loading pretrained weights" in output
+    assert (project.model("ShortSchedule") / "fold_0" / "checkpoint_final.pth").is_file()
+
+
+@pytest.mark.slow
+def test_paired_data_set_without_a_word_about_branches(new_project):
+    """nnU-Net's plain format: each channel is a branch; a missing one may be left black at prediction."""
+    project = new_project("Dataset902_Paired")
+    rng = np.random.default_rng(0)
+    for folder in ("imagesTr", "labelsTr", "imagesTs"):
+        (project.raw / folder).mkdir(parents=True)
+    for number in range(7):
+        labels = np.zeros((20, 22, 24), np.uint8)
+        corner = rng.integers(3, 8, 3)
+        labels[tuple(slice(c, c + 9) for c in corner)] = 1
+        labels[tuple(slice(c, c + 4) for c in corner)] = 2
+        for channel in range(2):
+            image = rng.normal(100 + 50 * labels * (channel + 1), 10).astype(np.float32)
+            if number == 6 and channel == 1:
+                image[:] = 0
+            folder = "imagesTr" if number < 5 else "imagesTs"
+            name = f"case_{number}_{channel:04d}.nii.gz"
+            sitk.WriteImage(sitk.GetImageFromArray(image), project.raw / folder / name)
+        if number < 5:
+            sitk.WriteImage(sitk.GetImageFromArray(labels), project.raw / "labelsTr" / f"case_{number}.nii.gz")
+    description = {
+        "channel_names": {"0": "T1", "1": "T2"},
+        "labels": {"background": 0, "cube": 1, "corner": 2},
+        "numTraining": 5,
+        "file_ending": ".nii.gz",
+    }
+    (project.raw / "dataset.json").write_text(json.dumps(description))
+    project.run(
+        "rl_nnunet_plan_and_preprocess", "-d", project.id, "-pl", "RLXAlignSmallPlanner", "-c", "3d_fullres", "-npfp",
+        1, "-np", 1,
+    )  # fmt: skip
+    project.train("ShortTrainer")
+    fold = project.model("ShortTrainer") / "fold_0"
+    assert set(json.loads((fold / "validation" / "summary_per_branch.json").read_text())) == {"T1+T2"}
+    assert {"pseudo_dice_T1", "pseudo_dice_T2"} <= set(load(fold)["logging"])
+    assert_predicts(project, "ShortTrainer", project.root / "predictions")

@@ -1,0 +1,155 @@
+"""Eq. 17-20 over branches against the formula written out."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch.nn import functional
+
+from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig, adaptive_weights
+from rl_nnunet.losses.alignment import cosine_embedding, info_nce
+from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
+
+CONFIG = AdaptiveWeightsConfig(momentum=0.0)
+
+
+def dice(logits, target):
+    """A negative soft Dice of the foreground."""
+    if isinstance(logits, list):
+        return sum(dice(x, y) for x, y in zip(logits, target, strict=True)) / len(logits)
+    p, t = logits.softmax(1)[:, 1], target[:, 0].float()
+    return -2 * (p * t).sum() / (p.sum() + t.sum())
+
+
+def cross_entropy(logits, target):
+    if isinstance(logits, list):
+        return sum(cross_entropy(x, y) for x, y in zip(logits, target, strict=True)) / len(logits)
+    return functional.cross_entropy(logits, target[:, 0].long())
+
+
+def loss(own_targets=True, agwd=True, alignment=AlignmentLossConfig(0.1, 2.0, 3.0), branches=2):  # noqa: B008
+    weights = [AdaptiveWeights(branches, CONFIG) if agwd else None for _ in range(2)]
+    return BranchedLoss(dice, cross_entropy, branches, own_targets, *weights, alignment)
+
+
+def output(samples, stages=2, scales=None):
+    """Random logits of each branch for its samples, random maps of each stage."""
+    torch.manual_seed(0)
+
+    def logits(count):
+        made = [torch.randn(count, 2, size, size, requires_grad=True) for size in (scales or (4,))]
+        return made if scales else made[0]
+
+    maps = [SimpleNamespace(main=torch.randn(2, 3, 4, 4), aligned=torch.randn(2, 3, 4, 4)) for _ in range(stages)]
+    return SimpleNamespace(
+        logits=[logits(len(indices)) if indices else None for indices in samples],
+        samples=samples,
+        alignments=maps,
+        link_samples=[0, 0] if stages else [],
+    )
+
+
+def expected_alignment(out, config):
+    losses = [
+        config.info_nce * info_nce(a.main, a.aligned) + config.cosine * cosine_embedding(a.main, a.aligned)
+        for a in out.alignments
+    ]
+    return sum(losses) / len(losses)
+
+
+def weigh(losses):
+    return adaptive_weights(torch.stack(losses).double(), CONFIG.temperature, CONFIG.offset).float()
+
+
+def test_total_is_the_formula():
+    module, out = loss(), output([[0, 1], [0, 1]])
+    target = torch.randint(0, 2, (2, 2, 4, 4))
+    dices = [dice(out.logits[b], target[:, b : b + 1]) for b in range(2)]
+    entropies = [cross_entropy(out.logits[b], target[:, b : b + 1]) for b in range(2)]
+    alignment = expected_alignment(out, module.alignment)
+    total = module(out, target)
+    expected = sum(w * d for w, d in zip(weigh(dices), dices, strict=True))
+    expected = expected + sum(w * e for w, e in zip(weigh(entropies), entropies, strict=True)) + 0.1 * alignment
+    torch.testing.assert_close(total, expected)
+
+    report = module.report
+    assert report.output is out
+    assert report.dice == pytest.approx({b: -dices[b].item() for b in range(2)})
+    assert report.segmentation == pytest.approx({b: 1 + (dices[b] + entropies[b]).item() for b in range(2)})
+    assert report.dice_weights == pytest.approx(weigh(dices).tolist())
+    assert report.cross_entropy_weights == pytest.approx(weigh(entropies).tolist())
+    assert report.alignment == pytest.approx(alignment.item())
+    gradient = torch.autograd.grad(total, out.logits[0], retain_graph=True)[0]
+    weighted = weigh(dices)[0] * dices[0] + weigh(entropies)[0] * entropies[0]
+    torch.testing.assert_close(gradient, torch.autograd.grad(weighted, out.logits[0])[0])
+
+
+def test_paired_branches_share_the_target():
+    module, out = loss(own_targets=False, agwd=False, alignment=None), output([[0, 1], [0, 1]], stages=0)
+    target = torch.randint(0, 2, (2, 1, 4, 4))
+    expected = sum(dice(logits, target) + cross_entropy(logits, target) for logits in out.logits)
+    torch.testing.assert_close(module(out, target), expected)
+    assert module.report.dice_weights == module.report.cross_entropy_weights == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("own_targets", [True, False])
+def test_each_branch_is_judged_on_its_own_samples(own_targets):
+    module, out = loss(own_targets, agwd=False, alignment=None), output([[1], [0, 2]], stages=0)
+    target = torch.randint(0, 2, (3, 2 if own_targets else 1, 4, 4))
+    expected = 0
+    for branch, indices in enumerate(out.samples):
+        own = target[indices, branch : branch + 1] if own_targets else target[indices]
+        expected = expected + dice(out.logits[branch], own) + cross_entropy(out.logits[branch], own)
+    torch.testing.assert_close(module(out, target), expected)
+
+
+def test_an_absent_branch_costs_nothing():
+    module, out = loss(), output([[0, 1], []], stages=0)
+    target = torch.randint(0, 2, (2, 2, 4, 4))
+    torch.testing.assert_close(
+        module(out, target), dice(out.logits[0], target[:, :1]) + cross_entropy(out.logits[0], target[:, :1])
+    )
+    assert set(module.report.dice) == set(module.report.segmentation) == {0}
+    assert module.report.dice_weights == [1.0, 1.0]
+    assert module.report.alignment == 0
+
+
+def test_deep_supervision_keeps_its_structure():
+    module, out = loss(agwd=False, alignment=None), output([[0, 1], [1]], stages=0, scales=(8, 4))
+    target = [torch.randint(0, 2, (2, 2, size, size)) for size in (8, 4)]
+    own = [[t[:, :1] for t in target], [t[1:, 1:] for t in target]]
+    expected = sum(dice(x, y) + cross_entropy(x, y) for x, y in zip(out.logits, own, strict=True))
+    torch.testing.assert_close(module(out, target), expected)
+
+
+def test_targets_of_regions_are_split_by_branch():
+    """Two regions and two branches: four target channels."""
+    target = torch.randn(3, 4, 2, 2)
+    assert torch.equal(loss().target_of_branch(target, 1, [0, 1, 2]), target[:, 2:])
+    assert torch.equal(loss().target_of_branch(target, 0, [2]), target[2:, :2])
+    assert loss(own_targets=False).target_of_branch(target, 1, [0, 1, 2]) is target
+
+
+def test_without_alignment_losses():
+    out = output([[0, 1], [0, 1]])
+    target = torch.randint(0, 2, (2, 2, 4, 4))
+    with_them, without_them = loss(agwd=False), loss(agwd=False, alignment=None)
+    difference = with_them(out, target) - without_them(out, target)
+    torch.testing.assert_close(difference, 0.1 * expected_alignment(out, with_them.alignment))
+    assert without_them.report.alignment == 0
+
+
+def test_a_plain_segmentation_gets_nnunets_loss():
+    module = loss()
+    logits, target = torch.randn(2, 2, 4, 4), torch.randint(0, 2, (2, 1, 4, 4))
+    torch.testing.assert_close(module(logits, target), dice(logits, target) + cross_entropy(logits, target))
+    torch.testing.assert_close(module([logits], [target]), module(logits, target))
+    assert module.report is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_without_links_on_a_gpu():
+    out = output([[0, 1], [0, 1]], stages=0)
+    out.logits = [logits.cuda() for logits in out.logits]
+    for alignment in (AlignmentLossConfig(), None):
+        assert loss(alignment=alignment)(out, torch.zeros(2, 2, 4, 4).cuda()).isfinite()

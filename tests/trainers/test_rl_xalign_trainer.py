@@ -1,0 +1,97 @@
+"""The trainers without training: how nnU-Net finds them, what they refuse, what they log."""
+
+import inspect
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+
+import rl_nnunet.trainers
+from rl_nnunet.trainers import rl_xalign_ablations, rl_xalign_demo_trainer, rl_xalign_trainer
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer, _mean_without_nan
+
+CPU = torch.device("cpu")
+CLASSES = sorted(
+    name
+    for module in (rl_xalign_trainer, rl_xalign_ablations, rl_xalign_demo_trainer)
+    for name, value in vars(module).items()
+    if inspect.isclass(value) and issubclass(value, RLXAlignTrainer)
+)
+
+
+@pytest.fixture
+def plans(in_hearts):
+    """As nnUNetv2_train hands them over."""
+    plans = json.loads((in_hearts.preprocessed / "RLXAlignSmallPlans.json").read_text())
+    return {**plans, "continue_training": False}
+
+
+@pytest.fixture
+def dataset_json(in_hearts):
+    return json.loads((in_hearts.preprocessed / "dataset.json").read_text())
+
+
+@pytest.mark.parametrize("name", sorted(set(CLASSES)))
+def test_nnunet_finds_the_trainer(monkeypatch, name):
+    monkeypatch.setenv("nnUNet_extTrainer", str(Path(rl_nnunet.trainers.__file__).parent))
+    found = recursive_find_trainer_class_by_name(name)
+    assert found.__name__ == name
+    assert issubclass(found, nnUNetTrainer)
+    # nnU-Net stores the arguments by these names.
+    assert list(inspect.signature(found.__init__).parameters) == [
+        "self", "plans", "configuration", "fold", "dataset_json", "device"
+    ]  # fmt: skip
+
+
+def test_several_gpus_are_refused(monkeypatch, plans, dataset_json):
+    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
+    with pytest.raises(SystemExit, match="Error: RLXAlignTrainer trains on one GPU.*leave out -num_gpus"):
+        RLXAlignTrainer(plans, "3d_fullres", 0, dataset_json, CPU)
+
+
+def test_a_cascade_is_refused(plans, dataset_json):
+    plans["configurations"]["3d_cascade_fullres"] = {"inherits_from": "3d_fullres", "previous_stage": "3d_lowres"}
+    with pytest.raises(SystemExit, match="Error: 3d_cascade_fullres is a cascade.*train 3d_fullres or 3d_lowres"):
+        RLXAlignTrainer(plans, "3d_cascade_fullres", 0, dataset_json, CPU)
+
+
+def test_log_keys(monkeypatch, tmp_path, plans, dataset_json):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    trainer = RLXAlignTrainer(plans, "3d_fullres", 0, dataset_json, CPU)
+    stages = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["aligned_stages"]
+    expected = {"alignment_loss"}
+    expected |= {
+        f"{key}_{branch}"
+        for key in ("train_loss", "pseudo_dice", "agwd_dice", "agwd_cross_entropy")
+        for branch in ("CT", "MRI")
+    }
+    expected |= {
+        f"{key}_stage{stage}" for key in ("reward", "similarity", "policy_entropy", "rotation") for stage in stages
+    }
+    assert set(trainer._log_keys()) == expected
+    log = trainer.logger.local_logger.my_fantastic_logging
+    assert all(log[key] == [] for key in expected)
+    assert "train_losses" in log
+
+
+def test_seed_makes_networks_equal(monkeypatch, tmp_path, plans, dataset_json):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setenv("nnUNet_compile", "f")
+    monkeypatch.setenv("RL_NNUNET_SEED", "11")
+    weights = []
+    for _ in range(2):
+        trainer = RLXAlignTrainer(dict(plans), "3d_fullres", 0, dataset_json, CPU)
+        trainer.initialize()
+        weights.append(trainer.network.state_dict())
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    assert len(trainer.agents.agents) == len(trainer.aligned_stages)
+
+
+def test_means_skip_what_is_absent():
+    rows = [np.array([1.0, np.nan, np.nan]), np.array([3.0, 4.0, np.nan])]
+    np.testing.assert_array_equal(_mean_without_nan(rows), [2.0, 4.0, np.nan])
+    assert _mean_without_nan([np.array([]), np.array([])]).shape == (0,)
