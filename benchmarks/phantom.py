@@ -9,6 +9,7 @@ columns: the Dice of CT alone and MR alone, and that of either branch while both
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     place = Workplace(arguments.output, arguments.device)
+    os.environ.update(place.variables)  # the predictor runs in this process
     if not place.path("nnUNet_raw", DATASET).is_dir():
         prepare(place, arguments.size, arguments.cases, arguments.test_cases)
     rows = []
