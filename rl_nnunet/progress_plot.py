@@ -31,16 +31,18 @@ def plot_progress(log: dict[str, Sequence[Any]], file: str) -> None:
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(len(PANELS), 1, figsize=(10, 4 * len(PANELS)), sharex=True, layout="constrained")
-    for axis, (title, prefixes, label) in zip(axes, PANELS, strict=True):
-        for key in (k for prefix in prefixes for k in log if k.startswith(prefix)):
-            axis.plot(log[key], label=key, marker="." if len(log[key]) < 50 else None)
-        axis.set(title=title, ylabel=label)
-        if axis.lines:
-            axis.legend(fontsize="small", ncols=2)
-        axis.grid(alpha=0.3)
-    axes[-1].set_xlabel("epoch")
-    unfinished = f"{file}.unfinished.png"
-    figure.savefig(unfinished, dpi=80)
+    # nnU-Net's own picture sets a style and a font size for the whole process.
+    with plt.rc_context(matplotlib.rcParamsDefault):
+        figure, axes = plt.subplots(len(PANELS), 1, figsize=(10, 4 * len(PANELS)), sharex=True, layout="constrained")
+        for axis, (title, prefixes, label) in zip(axes, PANELS, strict=True):
+            for key in (k for prefix in prefixes for k in log if k.startswith(prefix)):
+                axis.plot(log[key], label=key, marker="." if len(log[key]) < 50 else None)
+            axis.set(title=title, ylabel=label)
+            if axis.lines:
+                axis.legend(fontsize="small", ncols=2)
+            axis.grid(alpha=0.3)
+        axes[-1].set_xlabel("epoch")
+        unfinished = f"{file}.unfinished.png"
+        figure.savefig(unfinished, dpi=80)
     plt.close(figure)
     os.replace(unfinished, file)
