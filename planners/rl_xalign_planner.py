@@ -20,22 +20,35 @@ from rl_nnunet.networks.rl_u2net import RLU2Net
 
 
 class RLXAlignPlanner(ResEncUNetPlanner):
-    """Plan RL-U2Net around nnU-Net's residual encoder. Parameters are those of nnU-Net's planners."""
+    """Plan RL-U2Net around nnU-Net's residual encoder.
+
+    Parameters are those of nnU-Net's planners; their defaults are class attributes.
+
+    Attributes
+    ----------
+    default_plans_name : str
+        Name of the plans.
+    default_memory_target_gb : float
+        GPU memory to plan for, in GB.
+    """
+
+    default_plans_name = "RLXAlignPlans"
+    default_memory_target_gb = 8.0
 
     def __init__(
         self,
         dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 8,
+        gpu_memory_target_in_gb: float | None = None,
         preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str = "RLXAlignPlans",
+        plans_name: str | None = None,
         overwrite_target_spacing: Sequence[float] | None = None,
         suppress_transpose: bool = False,
     ) -> None:
         super().__init__(
             dataset_name_or_id,
-            gpu_memory_target_in_gb,
+            self.default_memory_target_gb if gpu_memory_target_in_gb is None else gpu_memory_target_in_gb,
             preprocessor_name,
-            plans_name,
+            plans_name or self.default_plans_name,
             overwrite_target_spacing,
             suppress_transpose,
         )
@@ -98,22 +111,10 @@ class RLXAlignPlanner(ResEncUNetPlanner):
 class RLXAlignSmallPlanner(RLXAlignPlanner):
     """A quarter of the features and a third of the blocks: for CPUs, demonstrations and tests."""
 
-    def __init__(
-        self,
-        dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 0.25,
-        preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str = "RLXAlignSmallPlans",
-        overwrite_target_spacing: Sequence[float] | None = None,
-        suppress_transpose: bool = False,
-    ) -> None:
-        super().__init__(
-            dataset_name_or_id,
-            gpu_memory_target_in_gb,
-            preprocessor_name,
-            plans_name,
-            overwrite_target_spacing,
-            suppress_transpose,
-        )
+    default_plans_name = "RLXAlignSmallPlans"
+    default_memory_target_gb = 0.25
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.UNet_base_num_features = 8
         self.UNet_blocks_per_stage_encoder = (1, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2)

@@ -42,23 +42,7 @@ def with_swin_encoder(
 class RLXAlignSwinPlanner(RLXAlignPlanner):
     """Plan RL-U2Net around a Swin transformer of nnU-Net's topology. Parameters are those of nnU-Net's planners."""
 
-    def __init__(
-        self,
-        dataset_name_or_id: str | int,
-        gpu_memory_target_in_gb: float = 8,
-        preprocessor_name: str = "DefaultPreprocessor",
-        plans_name: str = "RLXAlignSwinPlans",
-        overwrite_target_spacing: Sequence[float] | None = None,
-        suppress_transpose: bool = False,
-    ) -> None:
-        super().__init__(
-            dataset_name_or_id,
-            gpu_memory_target_in_gb,
-            preprocessor_name,
-            plans_name,
-            overwrite_target_spacing,
-            suppress_transpose,
-        )
+    default_plans_name = "RLXAlignSwinPlans"
 
     def static_estimate_VRAM_usage(  # noqa: N802 - the name of nnU-Net's hook
         self,
