@@ -23,6 +23,12 @@ setup(
         "numpy>=1.26",
         "scipy",
         "SimpleITK>=2.3",
+        "scikit-learn",
+        # nnU-Net brings these along; we import them, too.
+        "batchgenerators",
+        "batchgeneratorsv2",
+        "blosc2",
+        "nibabel",
         "pandas",
         "matplotlib",
         "tqdm",
