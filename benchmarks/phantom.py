@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -107,7 +108,9 @@ def main() -> None:
             model = place.train(DATASET, trainer, PLANS, arguments.epochs, arguments.iterations, seed)
             rows.append({"trainer": f"RLXAlignTrainer{ablation}", "seed": seed, **evaluate(place, model, seed)})
             # nnU-Net names models without the seed: make room for the next.
-            model.rename(place.root / f"{model.name}_seed{seed}")
+            kept = place.root / f"{model.name}_seed{seed}"
+            shutil.rmtree(kept, ignore_errors=True)
+            model.rename(kept)
             pd.DataFrame(rows).to_csv(place.root / "dice.csv", index=False)
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows).drop(columns="seed").groupby("trainer", sort=False)
