@@ -59,7 +59,7 @@ class RLXAlignPlanner(ResEncUNetPlanner):
         """Keep our preprocessed data apart from stock data, which are normalized with other statistics."""
         return ExperimentPlanner.generate_data_identifier(self, configuration_name)
 
-    def static_estimate_VRAM_usage(  # noqa: N802 - the name of nnU-Net's hook
+    def static_estimate_VRAM_usage(
         self,
         patch_size: Sequence[int],
         input_channels: int,

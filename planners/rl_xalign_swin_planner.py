@@ -44,7 +44,7 @@ class RLXAlignSwinPlanner(RLXAlignPlanner):
 
     default_plans_name = "RLXAlignSwinPlans"
 
-    def static_estimate_VRAM_usage(  # noqa: N802 - the name of nnU-Net's hook
+    def static_estimate_VRAM_usage(
         self,
         patch_size: Sequence[int],
         input_channels: int,

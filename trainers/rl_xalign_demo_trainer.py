@@ -48,6 +48,6 @@ class RLXAlignTrainerDemo(RLXAlignTrainer):
         """See `adamw`."""
         return adamw(self)
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:  # noqa: N802
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:
         """See `without_mirroring`."""
         return without_mirroring(self, super().configure_rotation_dummyDA_mirroring_and_inital_patch_size())

@@ -47,7 +47,7 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
         def configure_optimizers(self) -> tuple[Any, Any]:
             return adamw(self)
 
-        def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:  # noqa: N802
+        def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:
             return without_mirroring(self, super().configure_rotation_dummyDA_mirroring_and_inital_patch_size())
 
         def perform_actual_validation(self, save_probabilities: bool = False) -> None:
