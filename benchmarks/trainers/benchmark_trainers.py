@@ -3,6 +3,9 @@
 Each is named after its trainer with ``Benchmark`` behind it. The schedule is read from ``BENCHMARK_EPOCHS`` and
 ``BENCHMARK_ITERATIONS``. All train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs thousands
 of iterations, which a CPU does not have. The final validation is left out: tables are about held-out cases.
+
+With equal seeds, all trainers start from the same weights (of the parts that they share) and see the same patches: what
+the network and the agents draw while they train does not shift what the loader and the augmentation draw.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from rl_nnunet.trainers.rl_xalign_trainer import SEED_VARIABLE, RLXAlignTrainer
 
 
 def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
-    """Return a subclass with the schedule (and, for stock trainers, the seed) of the environment."""
+    """Return a subclass with the schedule and the seed of the environment."""
 
     class Scheduled(base):
         def __init__(
@@ -37,12 +40,26 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
             dataset_json: dict,
             device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
         ) -> None:
-            if SEED_VARIABLE in os.environ:
-                seed_everything(int(os.environ[SEED_VARIABLE]))
             super().__init__(plans, configuration, fold, dataset_json, device)
             self.num_epochs = int(os.environ["BENCHMARK_EPOCHS"])
             self.num_iterations_per_epoch = int(os.environ["BENCHMARK_ITERATIONS"])
             self.num_val_iterations_per_epoch = 1
+
+        def initialize(self) -> None:
+            super().initialize()
+            self._seed()
+            self.network.apply(self.network.initialize)
+
+        def on_train_start(self) -> None:
+            self._seed()
+            super().on_train_start()
+
+        def train_step(self, batch: dict) -> dict:
+            with torch.random.fork_rng():
+                return super().train_step(batch)
+
+        def _seed(self) -> None:
+            seed_everything(int(os.environ[SEED_VARIABLE]))
 
         def configure_optimizers(self) -> tuple[Any, Any]:
             return adamw(self)
