@@ -203,11 +203,11 @@ class Contestant:
     @property
     def branch_dropout(self) -> float:
         """Probability that a sample has no links."""
-        return self.trainer._module.branch_dropout
+        return self.trainer.module.branch_dropout
 
     @branch_dropout.setter
     def branch_dropout(self, probability: float) -> None:
-        self.trainer._module.branch_dropout = probability
+        self.trainer.module.branch_dropout = probability
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Return nnU-Net's prediction with this network."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from rl_nnunet.networks.architecture import attention_windows
 from rl_nnunet.planners.rl_xalign_planner import RLXAlignPlanner
 
@@ -44,39 +42,13 @@ class RLXAlignSwinPlanner(RLXAlignPlanner):
 
     default_plans_name = "RLXAlignSwinPlans"
 
-    def static_estimate_VRAM_usage(
+    def network_arguments(
         self,
-        patch_size: Sequence[int],
-        input_channels: int,
-        output_channels: int,
-        arch_class_name: str,
         arch_kwargs: dict[str, Any],
-        arch_kwargs_req_import: Sequence[str],
-    ) -> np.int64:
-        """Estimate memory as nnU-Net does, for the network with branches and a Swin transformer."""
-        return super().static_estimate_VRAM_usage(
-            patch_size,
-            input_channels,
-            output_channels,
-            arch_class_name,
-            with_swin_encoder(arch_kwargs, [1.0] * len(patch_size), patch_size),
-            arch_kwargs_req_import,
-        )
-
-    def get_plans_for_configuration(
-        self,
+        channel_blank_values: Sequence[float],
         spacing: Sequence[float],
-        median_shape: Sequence[int],
-        data_identifier: str,
-        approximate_n_voxels_dataset: float,
-        _cache: dict,
+        patch_size: Sequence[int],
     ) -> dict[str, Any]:
-        """Plan as `RLXAlignPlanner` does and exchange the encoder."""
-        plan = super().get_plans_for_configuration(
-            spacing, median_shape, data_identifier, approximate_n_voxels_dataset, _cache
-        )
-        architecture = plan["architecture"]
-        architecture["arch_kwargs"] = with_swin_encoder(
-            architecture["arch_kwargs"], [float(i) for i in spacing], plan["patch_size"]
-        )
-        return plan
+        """Add the branches and exchange the encoder."""
+        arguments = super().network_arguments(arch_kwargs, channel_blank_values, spacing, patch_size)
+        return with_swin_encoder(arguments, spacing, patch_size)

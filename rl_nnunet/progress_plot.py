@@ -4,25 +4,26 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
-
-PANELS = (
-    ("training loss per branch", ("train_loss_",), "Dice loss + cross entropy"),
-    ("pseudo Dice per branch, other branches withheld", ("pseudo_dice_",), "Dice"),
-    ("AGWD weights", ("agwd_dice_", "agwd_cross_entropy_"), "weight"),
-    ("agents' reward and similarity", ("reward_", "similarity_"), "reward"),
-    ("policy entropy", ("policy_entropy_",), "nats"),
-    ("most probable rotation", ("rotation_",), "index, 0 is the identity"),
-)
+from typing import Any, NamedTuple
 
 
-def plot_progress(log: dict[str, Sequence[Any]], file: str) -> None:
+class Panel(NamedTuple):
+    """One panel of the picture: its title, what the log keys that it shows begin with, and its axis label."""
+
+    title: str
+    prefixes: tuple[str, ...]
+    label: str
+
+
+def plot_progress(log: dict[str, Sequence[Any]], panels: Sequence[Panel], file: str) -> None:
     """Draw the curves of our log keys.
 
     Parameters
     ----------
     log : dict
         nnU-Net's local log, one value per epoch.
+    panels : sequence of Panel
+        What to draw, from top to bottom.
     file : str
         Picture to write; replaced in one step.
     """
@@ -33,8 +34,8 @@ def plot_progress(log: dict[str, Sequence[Any]], file: str) -> None:
 
     # nnU-Net's own picture sets a style and a font size for the whole process.
     with plt.rc_context(matplotlib.rcParamsDefault):
-        figure, axes = plt.subplots(len(PANELS), 1, figsize=(10, 4 * len(PANELS)), sharex=True, layout="constrained")
-        for axis, (title, prefixes, label) in zip(axes, PANELS, strict=True):
+        figure, axes = plt.subplots(len(panels), 1, figsize=(10, 4 * len(panels)), sharex=True, layout="constrained")
+        for axis, (title, prefixes, label) in zip(axes, panels, strict=True):
             for key in (k for prefix in prefixes for k in log if k.startswith(prefix)):
                 axis.plot(log[key], label=key, marker="." if len(log[key]) < 50 else None)
             axis.set(title=title, ylabel=label)

@@ -5,7 +5,8 @@ import math
 import pytest
 from matplotlib import pyplot as plt
 
-from rl_nnunet.progress_plot import PANELS, plot_progress
+from rl_nnunet.progress_plot import plot_progress
+from rl_nnunet.trainers.rl_xalign_trainer import PANELS
 
 KEYS = (
     *(f"{key}_CT" for key in ("train_loss", "pseudo_dice", "agwd_dice", "agwd_cross_entropy")),
@@ -26,7 +27,7 @@ KEYS = (
 def test_picture_is_written(tmp_path, log):
     file = tmp_path / "progress_rl.png"
     for _ in range(2):
-        plot_progress(log, str(file))
+        plot_progress(log, PANELS, str(file))
         height, width, _ = plt.imread(file).shape
         assert height > width > 100
     assert [path.name for path in tmp_path.iterdir()] == [file.name]

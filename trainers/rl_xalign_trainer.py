@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,45 +12,40 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from batchgenerators.utilities.file_and_folder_operations import join
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
-from torch import distributed
-from torch._dynamo import OptimizedModule
 
 from rl_nnunet.agents.pose_agents import PoseAgents, label_cube
 from rl_nnunet.branches import BranchLayout, layout_from_dataset_json
-from rl_nnunet.dataloading.keep_blank import KeepBlank
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
 from rl_nnunet.networks.architecture import with_branches
-from rl_nnunet.networks.rl_u2net import RLU2Net
-from rl_nnunet.progress_plot import plot_progress
-from rl_nnunet.random_state import get_random_state, seed_everything, set_random_state
+from rl_nnunet.progress_plot import Panel, plot_progress
+from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
 from rl_nnunet.training_settings import TrainingSettings
 
-SEED_VARIABLE = "RL_NNUNET_SEED"
-CHECKPOINT_KEY = "rl_nnunet"
+PANELS = (
+    Panel("training loss per branch", ("train_loss_",), "Dice loss + cross entropy"),
+    Panel("pseudo Dice per branch, other branches withheld", ("pseudo_dice_",), "Dice"),
+    Panel("AGWD weights", ("agwd_dice_", "agwd_cross_entropy_"), "weight"),
+    Panel("agents' reward and similarity", ("reward_", "similarity_"), "reward"),
+    Panel("policy entropy", ("policy_entropy_",), "nats"),
+    Panel("most probable rotation", ("rotation_",), "index, 0 is the identity"),
+)
 
 
-class RLXAlignTrainer(nnUNetTrainer):
+class RLXAlignTrainer(AgentTrainer):
     """Train RL-U2Net on paired or unpaired branches.
-
-    All flags of ``nnUNetv2_train`` work but ``-num_gpus``. With the environment variable ``RL_NNUNET_SEED`` and
-    ``nnUNet_n_proc_DA=0`` two runs on a CPU are equal, and a killed and resumed one equals one that was not.
 
     Attributes
     ----------
     settings : TrainingSettings
         Losses and agents; ablations replace it.
-    architecture_overrides : dict
-        Architecture arguments that ablations set in the plans of the model folder.
     """
 
     settings = TrainingSettings()
-    architecture_overrides: dict[str, Any] = {}
 
     def __init__(
         self,
@@ -61,43 +55,27 @@ class RLXAlignTrainer(nnUNetTrainer):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
-        if distributed.is_available() and distributed.is_initialized():
-            raise SystemExit(
-                "Error: RLXAlignTrainer trains on one GPU, because its agents are not synchronized between processes "
-                "yet; leave out -num_gpus."
-            )
-        if SEED_VARIABLE in os.environ:
-            seed_everything(int(os.environ[SEED_VARIABLE]))
-        try:
-            plans, messages = with_branches(plans, configuration, dataset_json, self.architecture_overrides)
-            self.layout: BranchLayout = layout_from_dataset_json(dataset_json)
-        except InputError as error:
-            raise SystemExit(f"Error: {error}") from None
         super().__init__(plans, configuration, fold, dataset_json, device)
-        for message in messages:
-            self.print_to_log_file(f"NOTE: {message}")
-        self.agents: PoseAgents | None = None
-        self._random_state: dict[str, Any] | None = None
         self.aligned_stages = self.configuration_manager.network_arch_init_kwargs["aligned_stages"]
-        self.logger.local_logger.my_fantastic_logging.update({key: [] for key in self._log_keys()})
+        self.add_log_keys(self._log_keys())
+
+    def prepare_plans(
+        self, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
+    ) -> tuple[dict[str, Any], list[str]]:
+        """See `with_branches`."""
+        self.layout: BranchLayout = layout_from_dataset_json(dataset_json)
+        return with_branches(plans, configuration, dataset_json, self.architecture_overrides)
 
     @property
     def _is_unpaired(self) -> bool:
         return self.layout.pairing == "unpaired"
 
-    @property
-    def _module(self) -> RLU2Net:
-        return self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
+    # ---- agents and loss -------------------------------------------------------------------------------------------
 
-    # ---- network, loss, agents -------------------------------------------------------------------------------------
-
-    def initialize(self) -> None:
-        """Initialize as nnU-Net does, then the agents."""
-        if self.was_initialized:
-            return
-        super().initialize()
-        policies = [module.policy for module in self._module.xalign.values()]
-        self.agents = PoseAgents(policies, len(self.layout.branches), self.settings.ppo, self.device)
+    def build_agents(self) -> PoseAgents:
+        """Return an agent per aligned stage."""
+        policies = [module.policy for module in self.module.xalign.values()]
+        return PoseAgents(policies, len(self.layout.branches), self.settings.ppo, self.device)
 
     def _build_loss(self) -> BranchedLoss:
         """Build the branched loss around nnU-Net's own, taken twice: for Dice alone and for cross entropy alone."""
@@ -119,11 +97,6 @@ class RLXAlignTrainer(nnUNetTrainer):
         )
 
     # ---- data ------------------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
-        """Return nnU-Net's augmentation, which leaves absent channels blank."""
-        return KeepBlank(nnUNetTrainer.get_training_transforms(*args, **kwargs))
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return nnU-Net's loaders for paired data, and loaders that compose one case per branch for unpaired data."""
@@ -188,12 +161,6 @@ class RLXAlignTrainer(nnUNetTrainer):
         return augmenter
 
     # ---- training --------------------------------------------------------------------------------------------------
-
-    def on_train_start(self) -> None:
-        """Start as nnU-Net does, then continue the random state of a resumed training."""
-        super().on_train_start()
-        if self._random_state is not None:
-            set_random_state(self._random_state)
 
     def train_step(self, batch: dict) -> dict:
         """Train as nnU-Net does, then let the agents learn from the step."""
@@ -289,11 +256,11 @@ class RLXAlignTrainer(nnUNetTrainer):
         self.logger.log("alignment_loss", np.mean([o["alignment_loss"] for o in train_outputs]), self.current_epoch)
         columns = {"train_loss": "branch_loss", "agwd_dice": "agwd_dice", "agwd_cross_entropy": "agwd_cross_entropy"}
         for key, source in columns.items():
-            means = _mean_without_nan([o[source] for o in train_outputs])
+            means = mean_without_nan([o[source] for o in train_outputs])
             for name, value in zip(self.layout.names, means, strict=True):
                 self.logger.log(f"{key}_{name}", value, self.current_epoch)
         for key, source in {"reward": "reward", "similarity": "similarity", "policy_entropy": "entropy"}.items():
-            means = _mean_without_nan([o[source] for o in train_outputs])
+            means = mean_without_nan([o[source] for o in train_outputs])
             for stage, value in zip(self.aligned_stages, means, strict=True):
                 self.logger.log(f"{key}_stage{stage}", value, self.current_epoch)
         for column, stage in enumerate(self.aligned_stages):
@@ -309,7 +276,7 @@ class RLXAlignTrainer(nnUNetTrainer):
         )
         denominator = 2 * tp + fp + fn
         dice = np.divide(2 * tp, denominator, out=np.full(tp.shape, np.nan), where=denominator > 0)
-        for name, value in zip(self.layout.names, _mean_without_nan(dice.T), strict=True):
+        for name, value in zip(self.layout.names, mean_without_nan(dice.T), strict=True):
             self.logger.log(f"pseudo_dice_{name}", value, self.current_epoch)
 
     def on_epoch_end(self) -> None:
@@ -319,45 +286,18 @@ class RLXAlignTrainer(nnUNetTrainer):
                 self.print_to_log_file(key, np.round(self.logger.get_value(key, step=-1), decimals=4))
         super().on_epoch_end()
         log = self.logger.local_logger.my_fantastic_logging
-        plot_progress({key: log[key] for key in self._log_keys()}, join(self.output_folder, "progress_rl.png"))
+        plot_progress({key: log[key] for key in self._log_keys()}, PANELS, join(self.output_folder, "progress_rl.png"))
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
-    def save_checkpoint(self, filename: str) -> None:
-        """Save nnU-Net's checkpoint with the agents, moving averages and random state, in one step."""
-        if self.disable_checkpointing:
-            super().save_checkpoint(filename)
-            return
-        unfinished = f"{filename}.unfinished"
-        super().save_checkpoint(unfinished)
-        checkpoint = torch.load(unfinished, map_location="cpu", weights_only=False)
-        checkpoint[CHECKPOINT_KEY] = {
-            "agents": self.agents.state_dict(),
-            "adaptive_weights": [w.state_dict() for w in self._adaptive_weights()],
-            "random_state": get_random_state(),
-        }
-        torch.save(checkpoint, unfinished)
-        os.replace(unfinished, filename)
+    def extra_state(self) -> dict[str, Any]:
+        """Return AGWD's moving averages."""
+        return {"adaptive_weights": [w.state_dict() for w in self._adaptive_weights()]}
 
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
-        """Load nnU-Net's checkpoint with the agents, moving averages and random state."""
-        super().load_checkpoint(filename_or_checkpoint)
-        checkpoint = filename_or_checkpoint
-        if isinstance(checkpoint, str):
-            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
-        state = checkpoint[CHECKPOINT_KEY]
-        self.agents.load_state_dict(state["agents"])
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore AGWD's moving averages."""
         for weights, weights_state in zip(self._adaptive_weights(), state["adaptive_weights"], strict=True):
             weights.load_state_dict(weights_state)
-        # Starting the data loaders draws random numbers; the state is set after that, in on_train_start.
-        self._random_state = state["random_state"]
 
     def _adaptive_weights(self) -> list[AdaptiveWeights]:
         return [w for w in (self.loss.dice_weights, self.loss.cross_entropy_weights) if w is not None]
-
-
-def _mean_without_nan(rows: Any) -> np.ndarray:
-    """Return the column means over the rows that are no NaN; NaN where there is none."""
-    values = np.array(rows, dtype=float)
-    count = (~np.isnan(values)).sum(0)
-    return np.divide(np.nansum(values, axis=0), count, out=np.full(values.shape[1], np.nan), where=count > 0)

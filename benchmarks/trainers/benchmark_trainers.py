@@ -17,6 +17,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from rl_nnunet.random_state import seed_everything
+from rl_nnunet.trainers.agent_trainer import SEED_VARIABLE
 from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerGlobalPolicy,
     RLXAlignTrainerNoAGWD,
@@ -25,7 +26,7 @@ from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerNoXAlign,
 )
 from rl_nnunet.trainers.rl_xalign_demo_trainer import adamw, without_mirroring
-from rl_nnunet.trainers.rl_xalign_trainer import SEED_VARIABLE, RLXAlignTrainer
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 
 def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:

@@ -42,6 +42,8 @@ class PPOConfig:
         Weight of the exploration bonus in the policy's loss; not negative.
     max_gradient_norm : float
         L2 norm to which the gradient of the policy, and that of the critic, is clipped; positive.
+    weight_decay : float
+        Of both optimizers; not negative.
 
     Raises
     ------
@@ -58,6 +60,7 @@ class PPOConfig:
     critic_learning_rate: float = 3e-3
     entropy_weight: float = 0.01
     max_gradient_norm: float = 0.5
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -71,6 +74,7 @@ class PPOConfig:
             "critic_learning_rate": self.critic_learning_rate > 0,
             "entropy_weight": self.entropy_weight >= 0,
             "max_gradient_norm": self.max_gradient_norm > 0,
+            "weight_decay": self.weight_decay >= 0,
         }
         for name, valid in in_range.items():
             if not valid:
@@ -204,8 +208,9 @@ class PPO:
         self._policy_parameters = [p for p in policy.parameters() if p.requires_grad]
         self._critic_parameters = list(critic.parameters())
         # eps as in the reference implementation of PPO, 1e-5 instead of Adam's 1e-8.
-        self._policy_optimizer = torch.optim.Adam(self._policy_parameters, lr=config.policy_learning_rate, eps=1e-5)
-        self._critic_optimizer = torch.optim.Adam(self._critic_parameters, lr=config.critic_learning_rate, eps=1e-5)
+        common = {"eps": 1e-5, "weight_decay": config.weight_decay}
+        self._policy_optimizer = torch.optim.Adam(self._policy_parameters, lr=config.policy_learning_rate, **common)
+        self._critic_optimizer = torch.optim.Adam(self._critic_parameters, lr=config.critic_learning_rate, **common)
         self._transitions: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
@@ -220,6 +225,7 @@ class PPO:
         log_probability: Tensor,
         reward: Tensor,
         next_state: Tensor,
+        terminal: Tensor | None = None,
     ) -> None:
         """Store n transitions as detached, contiguous copies (float32 where floating point) on their device.
 
@@ -236,6 +242,9 @@ class PPO:
             Of the action under the policy that drew it, in nats, shape (n,).
         reward : Tensor
             Shape (n,).
+        terminal : Tensor, optional
+            Booleans, shape (n,): the episode ended with this action, and nothing that follows `next_state` counts.
+            None where it goes on.
 
         Raises
         ------
@@ -243,7 +252,8 @@ class PPO:
             If a shape is not as stated.
         """
         n = len(reward) if reward.dim() == 1 else -1
-        shapes = {name: tuple(x.shape) for name, x in {**context, "action": action}.items()}
+        terminal = torch.zeros_like(reward, dtype=torch.bool) if terminal is None else terminal
+        shapes = {name: tuple(x.shape) for name, x in {**context, "action": action, "terminal": terminal}.items()}
         valid = reward.shape == log_probability.shape == (n,) and state.dim() == 2
         valid = valid and state.shape == next_state.shape and len(state) == n
         if not valid or any(shape[:1] != (n,) for shape in shapes.values()):
@@ -260,6 +270,7 @@ class PPO:
                 "log_probability": _stored(log_probability),
                 "reward": _stored(reward),
                 "next_state": _stored(next_state),
+                "terminal": _stored(terminal),
             }
         )
 
@@ -283,7 +294,7 @@ class PPO:
             # Advantages and targets come from the critic as it was during collection and stay fixed. Advantages are
             # standardized over all transitions, so that a small last minibatch does no harm.
             with torch.no_grad():
-                next_value = self.critic(batch["next_state"])
+                next_value = self.critic(batch["next_state"]).masked_fill(batch["terminal"], 0)
                 advantage = standardize(
                     one_step_advantage(batch["reward"], self.critic(batch["state"]), next_value, config.discount)
                 )

@@ -75,6 +75,7 @@ def branch_arguments(
         "aligned_stages": stages,
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "branch_dropout": 0.25,
+        "channel_dropout": 0.25,
         "xalign": {
             "selected_rotations": 1,
             "fusion": "gated",
@@ -108,7 +109,7 @@ def with_branches(
         If the configuration is a cascade, or its network is none that we can give branches.
     """
     plans = deepcopy(plans)
-    entry = _resolve_configuration(plans, configuration)
+    entry = resolve_configuration(plans, configuration)
     architecture, messages = entry["architecture"], []
     if architecture["network_class_name"] in STOCK_CLASSES:
         messages = _add_branches(plans, entry, dataset_json)
@@ -123,7 +124,7 @@ def with_branches(
     return plans, messages
 
 
-def _resolve_configuration(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+def resolve_configuration(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
     """Return the entry that holds the architecture of a configuration, following nnU-Net's inheritance."""
     entry = plans["configurations"][configuration]
     while True:

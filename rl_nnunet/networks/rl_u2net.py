@@ -26,11 +26,9 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from rl_nnunet.networks.presence import present_groups, rows_of, withhold
 from rl_nnunet.networks.swin_encoder import SwinEncoder
 from rl_nnunet.networks.xalign import Alignment, Links, ResidualFusion, XAlign, XAlignConfig
-
-BLANK_TOLERANCE = 1e-4
-"""Resampling leaves a constant channel constant to about 1e-7; real normalized channels vary by much more."""
 
 
 class BranchOutput(NamedTuple):
@@ -92,6 +90,9 @@ class RLU2Net(nn.Module):
     branch_dropout : float
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
+    channel_dropout : float
+        Probability, per sample, training step and branch with two or more channels, that one of these is withheld, so
+        that the branch can do with the others when a sequence is missing.
     xalign : dict
         Fields of `XAlignConfig` that differ from their defaults.
     swin_blocks_per_stage, swin_windows, swin_head_channels
@@ -131,6 +132,7 @@ class RLU2Net(nn.Module):
         aligned_stages: Sequence[int],
         windows: Sequence[Sequence[int]],
         branch_dropout: float = 0.25,
+        channel_dropout: float = 0.25,
         xalign: dict[str, Any] | None = None,
         swin_blocks_per_stage: Sequence[int] | None = None,
         swin_windows: Sequence[Sequence[int]] | None = None,
@@ -146,6 +148,7 @@ class RLU2Net(nn.Module):
         self.branches = [list(channels) for channels in branches]
         self.branch_names = list(branch_names)
         self.branch_dropout = branch_dropout
+        self.channel_dropout = channel_dropout
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
         dimension = convert_conv_op_to_dim(conv_op)
         block_options = {
@@ -217,6 +220,8 @@ class RLU2Net(nn.Module):
 
     def forward_branches(self, x: Tensor) -> BranchOutput:
         """Segment a batch and keep the branches apart."""
+        if self.training and self.channel_dropout > 0:
+            x = self._withhold_channels(x)
         samples = self.samples_per_branch(x)
         stems = [
             stem(x[indices][:, channels])
@@ -239,18 +244,20 @@ class RLU2Net(nn.Module):
 
     @torch.compiler.disable
     def samples_per_branch(self, x: Tensor) -> list[list[int]]:
-        """Return, per branch, which samples of the batch have it.
+        """Return, per branch, which samples of the batch have it (see `present_groups`)."""
+        return rows_of(present_groups(x, self.branches, self.blank_values))
 
-        A branch is absent where all its channels are at their blank value, or zero where the patch was padded. A
-        sample without any branch (a patch of nothing but padding or background) is segmented with all of them.
-        """
-        detached = x.detach()
-        blank = self.blank_values.view(1, -1, *[1] * (x.ndim - 2))
-        is_blank = ((detached - blank).abs() < BLANK_TOLERANCE) | (detached.abs() < BLANK_TOLERANCE)
-        blank_channels = is_blank.flatten(2).all(-1)
-        present = torch.stack([~blank_channels[:, channels].all(1) for channels in self.branches], dim=1)
-        present |= ~present.any(1, keepdim=True)
-        return [column.nonzero().flatten().tolist() for column in present.T.cpu()]
+    @torch.compiler.disable
+    def _withhold_channels(self, x: Tensor) -> Tensor:
+        """Blank one channel of some branches with several, so that the branch learns to do with the others."""
+        kept = torch.ones(x.shape[:2], dtype=torch.bool)
+        for channels in (channels for channels in self.branches if len(channels) > 1):
+            kept[:, channels] = withhold(kept[:, channels], self.channel_dropout)
+        if kept.all():
+            return x
+        shape = (*x.shape[:2], *[1] * (x.ndim - 2))
+        blank = self.blank_values.view(1, -1, *shape[2:])
+        return torch.where(kept.to(x.device).view(shape), x, blank.to(x.dtype))
 
     @torch.compiler.disable
     def _links(self, samples: list[list[int]], device: torch.device) -> tuple[Links, list[int]]:

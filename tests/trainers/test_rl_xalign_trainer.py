@@ -12,7 +12,8 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 import rl_nnunet.trainers
 from rl_nnunet.trainers import rl_xalign_ablations, rl_xalign_demo_trainer, rl_xalign_trainer
-from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer, _mean_without_nan
+from rl_nnunet.trainers.agent_trainer import mean_without_nan
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 CPU = torch.device("cpu")
 CLASSES = sorted(
@@ -93,5 +94,5 @@ def test_seed_makes_networks_equal(monkeypatch, tmp_path, plans, dataset_json):
 
 def test_means_skip_what_is_absent():
     rows = [np.array([1.0, np.nan, np.nan]), np.array([3.0, 4.0, np.nan])]
-    np.testing.assert_array_equal(_mean_without_nan(rows), [2.0, 4.0, np.nan])
-    assert _mean_without_nan([np.array([]), np.array([])]).shape == (0,)
+    np.testing.assert_array_equal(mean_without_nan(rows), [2.0, 4.0, np.nan])
+    assert mean_without_nan([np.array([]), np.array([])]).shape == (0,)

@@ -1,0 +1,104 @@
+"""The loss over iterations and modalities of the intra- and inter-modality agents' network.
+
+Zhang et al. (see `rl_nnunet.networks.intra_inter_net`), eq. 2: the sum over the iterations t = 0 to T of the losses of
+all modalities' own outputs and lambda = 4 times that of the fused output. The paper's L is the cross entropy of a
+classifier; ours is nnU-Net's (Dice and cross entropy, regions, ignore label, deep supervision of the fused output).
+
+We divide the sum by the sum of its weights. Adam does not notice a constant factor; nnU-Net's gradient clipping and the
+learning rate of its SGD do, and they are made for a loss of this size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+FUSION_WEIGHT = 4.0
+"""lambda of eq. 2."""
+
+
+class Iteration(Protocol):
+    """What one iteration returns; see `rl_nnunet.networks.intra_inter_net.IterationOutput`."""
+
+    fused: list[Tensor] | Tensor
+    modalities: list[Tensor | None]
+    decision: Tensor
+
+
+class IteratedOutput(Protocol):
+    """What the network returns while it trains; see `rl_nnunet.networks.intra_inter_net.IntraInterOutput`."""
+
+    iterations: list
+    samples: list[list[int]]
+
+
+@dataclass
+class IteratedLossReport:
+    """What the last step's loss consisted of, for the logs.
+
+    Attributes
+    ----------
+    fused : list of float
+        Loss of the fused output per iteration.
+    modalities : list of float
+        Loss of each modality's own output, mean over the iterations; NaN where no sample has it.
+    output : IteratedOutput
+        The network's output.
+    """
+
+    fused: list[float]
+    modalities: list[float]
+    output: IteratedOutput
+
+
+class IteratedLoss(nn.Module):
+    """Eq. 2, divided by the sum of its weights.
+
+    Parameters
+    ----------
+    fused : callable
+        Maps (output, target) of the fused output to a scalar; both are lists over scales with deep supervision.
+    own : callable
+        Maps (logits, target) at full resolution to a scalar, for the modalities' own outputs.
+    fusion_weight : float
+        lambda.
+    """
+
+    def __init__(
+        self, fused: Callable[..., Tensor], own: Callable[..., Tensor], fusion_weight: float = FUSION_WEIGHT
+    ) -> None:
+        super().__init__()
+        self.fused = fused
+        self.own = own
+        self.fusion_weight = fusion_weight
+        self.report: IteratedLossReport | None = None
+
+    def forward(self, output: IteratedOutput | Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
+        """Return the loss; of a plain segmentation (the network in evaluation mode) nnU-Net's own."""
+        if not hasattr(output, "iterations"):
+            return self.fused(output, target)
+        fused = [self.fused(iteration.fused, target) for iteration in output.iterations]
+        finest = target[0] if isinstance(target, list) else target
+        own = [self._own_losses(iteration, output.samples, finest) for iteration in output.iterations]
+        present = [m for m, loss in enumerate(own[0]) if loss is not None]
+        total = self.fusion_weight * sum(fused) + sum(losses[m] for losses in own for m in present)
+        own_means = [torch.stack([losses[m] for losses in own]).mean() for m in present]
+        # One transfer from the device for everything that is reported.
+        values = torch.stack([*fused, *own_means]).detach().float().tolist()
+        modalities = dict(zip(present, values[len(fused) :], strict=True))
+        self.report = IteratedLossReport(
+            values[: len(fused)], [modalities.get(m, float("nan")) for m in range(len(output.samples))], output
+        )
+        return total / (len(fused) * (self.fusion_weight + len(present)))
+
+    def _own_losses(
+        self, iteration: Iteration, samples: Sequence[Sequence[int]], target: Tensor
+    ) -> list[Tensor | None]:
+        return [
+            None if logits is None else self.own(logits, target if len(rows) == len(target) else target[list(rows)])
+            for logits, rows in zip(iteration.modalities, samples, strict=True)
+        ]

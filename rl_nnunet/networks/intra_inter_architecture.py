@@ -1,0 +1,74 @@
+"""From nnU-Net's plans to the architecture of the intra- and inter-modality agents' network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import Any
+
+from rl_nnunet.branches import blank_values, layout_from_dataset_json
+from rl_nnunet.errors import InputError
+from rl_nnunet.networks.architecture import STOCK_CLASSES, resolve_configuration
+
+NETWORK_CLASS = "rl_nnunet.networks.intra_inter_net.IntraInterNet"
+
+
+def modality_arguments(dataset_json: dict[str, Any], channel_blank_values: Sequence[float]) -> dict[str, Any]:
+    """Return the arguments that `IntraInterNet` has beyond those of nnU-Net's networks; JSON-serializable."""
+    names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    return {
+        "modality_names": [names[str(channel)] for channel in range(len(names))],
+        "blank_values": list(channel_blank_values),
+        "agents": ["intra", "inter"],
+        "iterations": 3,
+        "modality_dropout": 0.25,
+        "hidden_size": 64,
+    }
+
+
+def with_modalities(
+    plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any], overrides: dict[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Return plans whose `configuration` builds `IntraInterNet`, and sentences that say what was derived.
+
+    Parameters
+    ----------
+    plans : dict
+        nnU-Net's plans; not changed.
+    configuration : str
+        The configuration to train.
+    dataset_json : dict
+        The data set's description.
+    overrides : dict
+        Architecture arguments that a trainer (an ablation) sets.
+
+    Raises
+    ------
+    InputError
+        If the data set is unpaired, the configuration is a cascade, or its network is none that we can give
+        modalities.
+    """
+    if layout_from_dataset_json(dataset_json).pairing == "unpaired":
+        raise InputError(
+            "The data set is unpaired, but the modalities of a case are fused voxel by voxel; train RLXAlignTrainer."
+        )
+    plans = deepcopy(plans)
+    entry = resolve_configuration(plans, configuration)
+    architecture, messages = entry["architecture"], []
+    if architecture["network_class_name"] in STOCK_CLASSES:
+        values = blank_values(entry["normalization_schemes"], plans["foreground_intensity_properties_per_channel"])
+        arguments = modality_arguments(dataset_json, values)
+        architecture["network_class_name"] = NETWORK_CLASS
+        architecture["arch_kwargs"].update(arguments)
+        messages = [
+            f"The plans are {plans['plans_name']}, which know no modalities. Derived: an encoder for each of "
+            f"{', '.join(arguments['modality_names'])}. Patch and batch size were planned for a single encoder; the "
+            f"network needs about {len(values)} times the memory. IntraInterPlanner plans for it."
+        ]
+    elif architecture["network_class_name"] != NETWORK_CLASS:
+        raise InputError(
+            f"The plans build {architecture['network_class_name']}; the agents need plans of IntraInterPlanner, of "
+            "nnU-Net's default planner, or of its ResEnc planners."
+        )
+    architecture["arch_kwargs"].update(overrides)
+    return plans, messages

@@ -1,0 +1,341 @@
+"""The network of the intra- and the inter-modality agent, for segmentation: one encoder per modality, refined T times.
+
+After Zhang et al., "Reinforcement Learning Driven Intra-modal and Inter-modal Representation Learning for 3D Medical
+Image Classification", section 2, with nnU-Net's encoders and decoder in the place of its classifier::
+
+    x_m - stem_m - (x W_s) - encoder_m -+- head_m ---------------------------------- O_m
+                                        +- (x W_f,m) - concat, 1x1 per stage - decoder - O_fusion
+
+W_s are the intra agent's weights of the channels behind the stem, the same for all modalities; W_f are the inter
+agent's weights, one per modality (eq. 1). Iteration 0 runs with all weights 1; after each iteration the agents see what
+came out and propose the weights of the next, T times. The decision is the sum of all outputs of the last iteration.
+
+Where the paper, which classifies, is silent: W_f weighs the modality's maps of every stage, because the decoder takes
+them all; the fully connected fusion layer is a 1x1 convolution per stage; a modality's own head is one 1x1 convolution
+per stage, upsampled and added (the skip heads of FCN), which costs little beside its encoder. The agents see averages
+over the patch: the intra agent the sum of the modalities' deepest maps, the inter agent the fused one.
+
+A modality whose patch is blank is left out: no encoder and no head runs for it, and its place in the concatenation is
+zero. Training withholds one modality of some samples from fusion, decision and agents, while its own head goes on
+learning.
+
+Weights W_s change everything behind the stems, hence only the stems are shared between iterations. While it trains,
+an iteration keeps none of its maps and computes them again for its gradient: the memory is that of one iteration and
+not of T + 1. A prediction runs heads and decoder only once, in the last iteration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
+from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
+from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.conv import _ConvNd
+from torch.utils.checkpoint import checkpoint
+
+from rl_nnunet.agents.gaussian_policy import RecurrentGaussianPolicy, weights_of
+from rl_nnunet.agents.weight_agents import Episode
+from rl_nnunet.networks.presence import present_groups, rows_of, withhold
+
+AGENTS = ("intra", "inter")
+
+
+class IterationOutput(NamedTuple):
+    """What one iteration returns.
+
+    Attributes
+    ----------
+    fused : list of Tensor or Tensor
+        O_fusion: nnU-Net's deep-supervision scales, finest first, or one tensor without deep supervision.
+    modalities : list of Tensor or None
+        O_m, (samples with the modality, classes, *spatial); None where no sample has it.
+    decision : Tensor
+        Sum of all outputs, (B, classes, *spatial).
+    """
+
+    fused: list[Tensor] | Tensor
+    modalities: list[Tensor | None]
+    decision: Tensor
+
+
+class IntraInterOutput(NamedTuple):
+    """What the network returns while it trains.
+
+    Attributes
+    ----------
+    iterations : list of IterationOutput
+        Iterations 0 to T.
+    samples : list of list of int
+        Per modality, the samples of the batch that have it.
+    kept : Tensor
+        Booleans (B, M): what was fused.
+    episodes : dict of str to Episode
+        What each agent saw and did.
+    """
+
+    iterations: list[IterationOutput]
+    samples: list[list[int]]
+    kept: Tensor
+    episodes: dict[str, Episode]
+
+
+class ModalityHead(nn.Module):
+    """A modality's own output: a 1x1 convolution of each stage's map, upsampled and added."""
+
+    def __init__(self, conv_op: type[_ConvNd], channels: Sequence[int], num_classes: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(conv_op(size, num_classes, 1) for size in channels)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return logits (N, classes, *spatial) at the resolution of the first of the maps."""
+        mode = "trilinear" if maps[0].ndim == 5 else "bilinear"
+        logits = self.layers[-1](maps[-1])
+        for layer, finer in zip(reversed(self.layers[:-1]), reversed(maps[:-1]), strict=True):
+            logits = layer(finer) + F.interpolate(logits, size=finer.shape[2:], mode=mode)
+        return logits
+
+
+class IntraInterNet(nn.Module):
+    """One encoder per modality, whose features two agents weigh.
+
+    The first block of parameters is that of nnU-Net's ``ResidualEncoderUNet`` or, with `n_conv_per_stage` in place of
+    `n_blocks_per_stage`, of ``PlainConvUNet``, with the same meaning. Every input channel is a modality.
+
+    Parameters
+    ----------
+    modality_names : sequence of str
+        Names of the input channels.
+    blank_values : sequence of float
+        Value of each input channel where it is absent (`rl_nnunet.branches.blank_values`).
+    agents : sequence of str
+        Of ``intra`` and ``inter``; the weights of an absent agent stay 1.
+    iterations : int
+        T, how often the decision is refined; 0 without agents.
+    modality_dropout : float
+        Probability, per sample and training step, that one modality is withheld.
+    hidden_size : int
+        Of the agents' recurrent networks.
+
+    Raises
+    ------
+    ValueError
+        If not exactly one kind of encoder is given, an agent is unknown, or there are agents but no iterations or the
+        other way round.
+    """
+
+    def __init__(
+        self,
+        input_channels: int,
+        n_stages: int,
+        features_per_stage: Sequence[int],
+        conv_op: type[_ConvNd],
+        kernel_sizes: Sequence[Sequence[int]],
+        strides: Sequence[Sequence[int]],
+        num_classes: int,
+        n_conv_per_stage_decoder: Sequence[int],
+        n_blocks_per_stage: Sequence[int] | None = None,
+        n_conv_per_stage: Sequence[int] | None = None,
+        conv_bias: bool = False,
+        norm_op: type[nn.Module] | None = None,
+        norm_op_kwargs: dict[str, Any] | None = None,
+        dropout_op: type[nn.Module] | None = None,
+        dropout_op_kwargs: dict[str, Any] | None = None,
+        nonlin: type[nn.Module] | None = None,
+        nonlin_kwargs: dict[str, Any] | None = None,
+        deep_supervision: bool = False,
+        *,
+        modality_names: Sequence[str],
+        blank_values: Sequence[float],
+        agents: Sequence[str] = AGENTS,
+        iterations: int = 3,
+        modality_dropout: float = 0.25,
+        hidden_size: int = 64,
+    ) -> None:
+        super().__init__()
+        if (n_blocks_per_stage is None) == (n_conv_per_stage is None):
+            raise ValueError("give exactly one of n_blocks_per_stage and n_conv_per_stage")
+        if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
+            raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
+        self.modality_names = list(modality_names)
+        self.iterations = iterations
+        self.modality_dropout = modality_dropout
+        self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
+        block_options = {
+            "conv_op": conv_op, "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs,
+            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
+            "nonlin_kwargs": nonlin_kwargs,
+        }  # fmt: skip
+        topology = {
+            "input_channels": features_per_stage[0], "n_stages": n_stages, "features_per_stage": features_per_stage,
+            "kernel_sizes": kernel_sizes, "strides": strides, "return_skips": True, **block_options,
+        }  # fmt: skip
+        if n_blocks_per_stage is not None:
+            encoder, own = ResidualEncoder, {"n_blocks_per_stage": n_blocks_per_stage, "disable_default_stem": True}
+        else:
+            encoder, own = PlainConvEncoder, {"n_conv_per_stage": n_conv_per_stage}
+        self.groups = [[channel] for channel in range(input_channels)]
+        self.stems = nn.ModuleList(
+            StackedConvBlocks(num_convs=1, input_channels=1, output_channels=features_per_stage[0],
+                              kernel_size=kernel_sizes[0], initial_stride=1, **block_options)
+            for _ in self.groups
+        )  # fmt: skip
+        self.encoders = nn.ModuleList(encoder(**topology, **own) for _ in self.groups)
+        self.heads = nn.ModuleList(ModalityHead(conv_op, features_per_stage, num_classes) for _ in self.groups)
+        self.fusions = nn.ModuleList(conv_op(len(self.groups) * size, size, 1) for size in features_per_stage)
+        self.decoder = UNetDecoder(self.encoders[0], num_classes, n_conv_per_stage_decoder, deep_supervision)
+        sizes = {"intra": features_per_stage[0], "inter": len(self.groups)}
+        self.agents = nn.ModuleDict(
+            {name: RecurrentGaussianPolicy(features_per_stage[-1], sizes[name], hidden_size) for name in agents}
+        )
+        self.dimension = convert_conv_op_to_dim(conv_op)
+
+    @staticmethod
+    def initialize(module: nn.Module) -> None:
+        """Initialize as nnU-Net does; nnU-Net applies this to every module."""
+        InitWeights_He(1e-2)(module)
+        init_last_bn_before_add_to_0(module)
+
+    def forward(self, x: Tensor) -> IntraInterOutput | Tensor | list[Tensor]:
+        """Segment a batch.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, M, *spatial).
+
+        Returns
+        -------
+        IntraInterOutput, Tensor or list of Tensor
+            In training mode an `IntraInterOutput`. In evaluation mode the decision of the last iteration,
+            (B, classes, *spatial); with deep supervision a list, whose coarser scales are those of O_fusion alone.
+        """
+        present = present_groups(x, self.groups, self.blank_values)
+        samples = rows_of(present)
+        kept = withhold(present, self.modality_dropout) if self.training and self.modality_dropout > 0 else present
+        shallow = [
+            stem(x[rows, channels[0]].unsqueeze(1)) if rows else None
+            for stem, rows, channels in zip(self.stems, samples, self.groups, strict=True)
+        ]
+        weights = {"intra": x.new_ones(len(x), self.fusions[0].out_channels), "inter": x.new_ones(len(x), x.shape[1])}
+        history: dict[str, list[Tensor]] = {name: [] for name in AGENTS}
+        acts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.agents}
+        outputs = []
+        for iteration in range(self.iterations + 1):
+            is_last = iteration == self.iterations
+            arguments = (shallow, weights["intra"], weights["inter"] * kept, samples, kept)
+            if self.training:
+                output, *observed = checkpoint(self._iterate, *arguments, True, use_reentrant=False)
+            else:
+                output, *observed = self._iterate(*arguments, is_last)
+            outputs.append(output)
+            if not is_last:
+                self._act(dict(zip(AGENTS, observed, strict=True)), history, acts, weights)
+        if self.training:
+            return IntraInterOutput(outputs, samples, kept, self._episodes(history, acts))
+        if self.decoder.deep_supervision:
+            return [outputs[-1].decision, *outputs[-1].fused[1:]]
+        return outputs[-1].decision
+
+    def _iterate(
+        self,
+        shallow: list[Tensor | None],
+        intra: Tensor,
+        inter: Tensor,
+        samples: list[list[int]],
+        kept: Tensor,
+        decide: bool,
+    ) -> tuple[IterationOutput | None, Tensor, Tensor]:
+        """Run one iteration; return its output (None unless `decide`) and what the intra and the inter agent see."""
+        spatial = [1] * self.dimension
+        maps = [
+            None if stem is None else encoder(stem * intra[rows].view(*intra[rows].shape, *spatial).to(stem.dtype))
+            for encoder, stem, rows in zip(self.encoders, shallow, samples, strict=True)
+        ]
+        deepest = self._fuse(maps, -1, inter, samples)
+        deep_features = sum(
+            self._place(one[-1].mean(tuple(range(2, one[-1].ndim))), rows, len(kept)) * kept[:, m, None]
+            for m, (one, rows) in enumerate(zip(maps, samples, strict=True))
+            if one is not None
+        )
+        observed = deep_features.detach().float(), deepest.detach().float().mean(tuple(range(2, deepest.ndim)))
+        if not decide:
+            return None, *observed
+        stages = range(len(self.fusions) - 1)
+        fused = self.decoder([*(self._fuse(maps, stage, inter, samples) for stage in stages), deepest])
+        own = [None if one is None else head(one) for head, one in zip(self.heads, maps, strict=True)]
+        decision = (fused[0] if isinstance(fused, list) else fused) + sum(
+            self._place(logits, rows, len(kept)) * kept[:, m].view(-1, 1, *spatial)
+            for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
+            if logits is not None
+        )
+        return IterationOutput(fused, own, decision), *observed
+
+    def _fuse(self, maps: list[list[Tensor] | None], stage: int, inter: Tensor, samples: list[list[int]]) -> Tensor:
+        """Return the fused map of a stage: the weighted maps of all modalities (eq. 1) through a 1x1 convolution."""
+        size, spatial = len(inter), [1] * self.dimension
+        example = next(one[stage] for one in maps if one is not None)
+        absent = example.new_zeros(size, *example.shape[1:])
+        weighted = [
+            absent
+            if one is None
+            else self._place(one[stage], rows, size) * inter[:, m].view(-1, 1, *spatial).to(example.dtype)
+            for m, (one, rows) in enumerate(zip(maps, samples, strict=True))
+        ]
+        return self.fusions[stage](torch.cat(weighted, dim=1))
+
+    @staticmethod
+    def _place(rows_only: Tensor, rows: list[int], size: int) -> Tensor:
+        """Return a batch of all samples, zero where a sample lacks the modality."""
+        if len(rows) == size:
+            return rows_only
+        index = torch.tensor(rows, device=rows_only.device)
+        return rows_only.new_zeros(size, *rows_only.shape[1:]).index_copy(0, index, rows_only)
+
+    def _act(
+        self,
+        observed: dict[str, Tensor],
+        history: dict[str, list[Tensor]],
+        acts: dict[str, list[tuple[Tensor, Tensor]]],
+        weights: dict[str, Tensor],
+    ) -> None:
+        """Let the agents propose the next weights; drawn in training, the most probable ones otherwise."""
+        for name, policy in self.agents.items():
+            history[name].append(observed[name])
+            action, log_probability = policy.act(torch.stack(history[name], 1), most_probable=not self.training)
+            acts[name].append((action, log_probability))
+            weights[name] = weights_of(action)
+
+    @staticmethod
+    def _episodes(history: dict[str, list[Tensor]], acts: dict[str, list[tuple[Tensor, Tensor]]]) -> dict[str, Episode]:
+        return {
+            name: Episode(torch.stack(history[name], 1), *(torch.stack(part, 1) for part in zip(*acted, strict=True)))
+            for name, acted in acts.items()
+        }
+
+    def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
+        """Return the number of feature-map values of one sample with all modalities; nnU-Net plans memory with it.
+
+        Counted are the stems, one iteration (all encoders, the concatenated and the fused maps, heads and decoder;
+        the other iterations keep no maps), and what every iteration returns.
+        """
+        input_size, modalities = list(input_size), len(self.groups)
+        total = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
+        total += sum(encoder.compute_conv_feature_map_size(input_size) for encoder in self.encoders)
+        total += self.decoder.compute_conv_feature_map_size(input_size)
+        classes = self.decoder.num_classes
+        size = np.array(input_size)
+        for stage, stride in enumerate(self.encoders[0].strides):
+            size = size // np.array(stride)
+            channels = self.fusions[stage].out_channels
+            total += np.prod([(modalities + 1) * channels + modalities * classes, *size], dtype=np.int64)
+        returned = (self.iterations + 1) * (modalities + 2) * classes
+        return total + np.prod([returned, *input_size], dtype=np.int64)
