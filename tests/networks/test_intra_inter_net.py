@@ -1,0 +1,190 @@
+"""The network of the intra- and inter-modality agents: its outputs, iterations, missing modalities and memory."""
+
+import pytest
+import torch
+from torch import nn
+
+from rl_nnunet.networks.intra_inter_net import IntraInterNet, IntraInterOutput, ModalityHead
+
+
+@pytest.fixture
+def tiny():
+    """Return a function that builds a network of three stages; keyword arguments replace the defaults below."""
+
+    def build(dimension=3, modalities=3, residual=True, **arguments):
+        torch.manual_seed(0)
+        defaults = {
+            "input_channels": modalities,
+            "n_stages": 3,
+            "features_per_stage": [4, 6, 8],
+            "conv_op": (nn.Conv2d, nn.Conv3d)[dimension - 2],
+            "kernel_sizes": [[3] * dimension] * 3,
+            "strides": [[1] * dimension, [2] * dimension, [2] * dimension],
+            "num_classes": 2,
+            "n_conv_per_stage_decoder": [1, 1],
+            "n_blocks_per_stage" if residual else "n_conv_per_stage": [1, 1, 1],
+            "conv_bias": True,
+            "norm_op": (nn.InstanceNorm2d, nn.InstanceNorm3d)[dimension - 2],
+            "norm_op_kwargs": {"affine": True, "eps": 1e-5},
+            "nonlin": nn.LeakyReLU,
+            "nonlin_kwargs": {"inplace": True},
+            "modality_names": [f"modality_{i}" for i in range(modalities)],
+            "blank_values": [0.0] * modalities,
+            "modality_dropout": 0.0,
+            "hidden_size": 8,
+        }
+        network = IntraInterNet(**{**defaults, **arguments})
+        for parameter in network.parameters():
+            nn.init.normal_(parameter, std=0.3)
+        return network
+
+    return build
+
+
+def finest(fused):
+    return fused[0] if isinstance(fused, list) else fused
+
+
+@pytest.mark.parametrize("dimension, residual, deep_supervision", [(3, True, True), (2, False, False)])
+def test_training_output(tiny, dimension, residual, deep_supervision):
+    network = tiny(dimension, residual=residual, deep_supervision=deep_supervision)
+    size = (8, 12, 8)[:dimension]
+    output = network(torch.randn(2, 3, *size))
+    assert isinstance(output, IntraInterOutput)
+    assert len(output.iterations) == 4
+    for iteration in output.iterations:
+        assert finest(iteration.fused).shape == (2, 2, *size)
+        assert [logits.shape for logits in iteration.modalities] == [(2, 2, *size)] * 3
+        torch.testing.assert_close(iteration.decision, finest(iteration.fused) + sum(iteration.modalities))
+    assert output.episodes["intra"].actions.shape == (2, 3, 4)
+    assert output.episodes["inter"].actions.shape == (2, 3, 3)
+    assert output.episodes["inter"].observations.shape == (2, 3, 8)
+
+
+def test_gradient_of_recomputed_iterations_is_that_of_plain_ones(tiny, monkeypatch):
+    x, gradients = torch.randn(2, 3, 8, 8), []
+    for recompute in (True, False):
+        if not recompute:
+            monkeypatch.setattr(
+                "rl_nnunet.networks.intra_inter_net.checkpoint", lambda call, *a, use_reentrant: call(*a)
+            )
+        network = tiny(2, modality_dropout=0.5)
+        torch.manual_seed(1)
+        output = network(x)
+        sum(i.decision.square().sum() + finest(i.fused).sum() for i in output.iterations).backward()
+        gradients.append({name: p.grad for name, p in network.named_parameters()})
+    for name, gradient in gradients[0].items():
+        if name.startswith("agents."):
+            assert gradient is None, name  # the agents are trained by PPO alone
+        elif gradient is not None:
+            torch.testing.assert_close(gradient, gradients[1][name])
+
+
+def test_first_iteration_has_all_weights_one(tiny):
+    """Iteration 0 is what the network without agents computes, and a later one what given weights make of it."""
+    network, plain = tiny(2), tiny(2, agents=[], iterations=0)
+    weights = {name: value for name, value in network.state_dict().items() if not name.startswith("agents.")}
+    plain.load_state_dict(weights)
+    x = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(network(x).iterations[0].decision, plain(x).iterations[0].decision)
+
+
+def test_weights_act_where_the_paper_says(tiny):
+    """The inter agent's weights scale the modalities before they are joined; the own outputs do not see them."""
+    network = tiny(2, modalities=2)
+    maps = [[torch.randn(1, size, 4, 4) for size in (4, 6, 8)] for _ in range(2)]
+    inter = torch.tensor([[0.5, 2.0]])
+    fused = network._fuse(maps, 1, inter, [[0], [0]])
+    expected = network.fusions[1](torch.cat((0.5 * maps[0][1], 2.0 * maps[1][1]), 1))
+    torch.testing.assert_close(fused, expected)
+    x = torch.randn(1, 2, 8, 8)
+    shallow = [stem(x[:, [m]]) for m, stem in enumerate(network.stems)]
+    kept, intra = torch.ones(1, 2, dtype=torch.bool), torch.rand(1, 4) * 2
+    outputs = [network._iterate(shallow, intra, w, [[0], [0]], kept, True)[0] for w in (inter, torch.ones(1, 2))]
+    torch.testing.assert_close(outputs[0].modalities, outputs[1].modalities)
+    assert not torch.allclose(outputs[0].fused, outputs[1].fused)
+    scaled = [stem * intra.view(1, 4, 1, 1) for stem in shallow]
+    plain = network._iterate(scaled, torch.ones(1, 4), inter, [[0], [0]], kept, True)[0]
+    torch.testing.assert_close(outputs[0].decision, plain.decision)
+
+
+@pytest.mark.parametrize("deep_supervision", [True, False])
+def test_prediction_is_repeatable_and_the_sum_of_the_last_outputs(tiny, deep_supervision):
+    network = tiny(2, deep_supervision=deep_supervision).eval()
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        first, second = network(x), network(x)
+        # The same through the training path, with the most probable actions.
+        network.train()
+        for policy in network.agents.values():
+            policy.log_standard_deviation.fill_(-20)
+        trained = network(x).iterations[-1]
+    torch.testing.assert_close(first, second, rtol=0, atol=0)
+    torch.testing.assert_close(finest(first), trained.decision, rtol=1e-4, atol=1e-4)
+    if deep_supervision:
+        torch.testing.assert_close(first[1], trained.fused[1], rtol=1e-4, atol=1e-4)
+
+
+def test_an_absent_modality_is_left_out(tiny):
+    network = tiny(2, blank_values=[0.0, -1.5, 0.0]).eval()
+    x = torch.randn(2, 3, 8, 8)
+    x[1, 1] = -1.5
+    with torch.no_grad():
+        mixed = network(x)
+        alone = network(x[1:])
+        torch.testing.assert_close(mixed[1:], alone, rtol=1e-4, atol=1e-5)
+        # What the blank value is does not matter, and neither does the modality's encoder.
+        for parameter in (*network.encoders[1].parameters(), *network.stems[1].parameters()):
+            parameter.mul_(3)
+        network.encoders[1].register_forward_hook(lambda *_: pytest.fail("an absent modality was encoded"))
+        torch.testing.assert_close(network(x[1:]), alone)
+
+
+def test_dropout_withholds_from_the_fusion_but_not_from_the_own_head(tiny):
+    network = tiny(2, modality_dropout=1.0)
+    output = network(torch.randn(4, 3, 8, 8))
+    assert output.kept.sum(1).tolist() == [2] * 4
+    iteration = output.iterations[0]
+    assert [len(logits) for logits in iteration.modalities] == [4, 4, 4]
+    kept = output.kept.T.reshape(3, 4, 1, 1, 1)
+    expected = iteration.fused + sum(k * logits for k, logits in zip(kept, iteration.modalities, strict=True))
+    torch.testing.assert_close(iteration.decision, expected)
+    network.eval()
+    assert network(torch.randn(4, 3, 8, 8)).shape == (4, 2, 8, 8)
+
+
+def test_head_adds_upsampled_projections():
+    head = ModalityHead(nn.Conv2d, [2, 3], 2)
+    fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 3, 2, 2)
+    up = nn.functional.interpolate(head.layers[1](coarse), size=(4, 4), mode="bilinear")
+    torch.testing.assert_close(head([fine, coarse]), head.layers[0](fine) + up)
+
+
+def test_ablations(tiny):
+    without_inter = tiny(2, agents=["intra"])(torch.randn(1, 3, 8, 8))
+    assert set(without_inter.episodes) == {"intra"}
+    baseline = tiny(2, agents=[], iterations=0)(torch.randn(1, 3, 8, 8))
+    assert len(baseline.iterations) == 1 and not baseline.episodes
+
+
+@pytest.mark.parametrize("arguments", [{"agents": ["other"]}, {"agents": []}, {"iterations": 0}])
+def test_contradictions_are_refused(tiny, arguments):
+    with pytest.raises(ValueError, match="iterations"):
+        tiny(2, **arguments)
+
+
+def test_training_keeps_one_iteration_only(tiny):
+    """The tensors that autograd keeps grow by little with every iteration."""
+    kept = {}
+    for iterations in (1, 3):
+        network, sizes = tiny(2, iterations=iterations), []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            network(torch.randn(1, 3, 32, 32))
+        kept[iterations] = sum(sizes)
+    assert kept[3] < 1.6 * kept[1]
+
+
+def test_memory_estimate_counts_encoders(tiny):
+    one, three = (tiny(3, modalities=m).compute_conv_feature_map_size((16, 16, 16)) for m in (1, 3))
+    encoder = tiny(3, modalities=1).encoders[0].compute_conv_feature_map_size((16, 16, 16))
+    assert three - one > 2 * encoder
