@@ -13,8 +13,9 @@ import numpy as np
 
 from rl_nnunet.phantoms.config import HeartPhantomConfig
 from rl_nnunet.phantoms.geometry import random_small_rotation
-from rl_nnunet.phantoms.shapes import Ellipsoid, Plane, Points, Tube, spline_tube
+from rl_nnunet.phantoms.shapes import Ellipsoid, Plane, Tube, spline_tube
 from rl_nnunet.phantoms.tissues import Tissue
+from rl_nnunet.phantoms.waves import Warp, sample_warp
 
 TOWARD_APEX = np.array([0.65, -0.60, -0.47]) / np.linalg.norm([0.65, -0.60, -0.47])
 _rightward = np.array([-0.8, -0.6, -0.1])
@@ -111,35 +112,6 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Warp:
-    """A smooth deformation: the sum of a few plane waves.
-
-    Parameters
-    ----------
-    wave_vectors : array of shape (n, 3)
-        Radians per mm along (x, y, z).
-    phases : array of shape (n,)
-        Radians.
-    amplitudes : array of shape (n, 3)
-        Displacement in mm along (x, y, z).
-    """
-
-    wave_vectors: np.ndarray
-    phases: np.ndarray
-    amplitudes: np.ndarray
-
-    def __call__(self, points: Points) -> Points:
-        """Return where in the undeformed anatomy the points (x, y, z; mm) come from."""
-        moved = [axis.copy() for axis in points]
-        for vector, phase, amplitude in zip(self.wave_vectors, self.phases, self.amplitudes, strict=True):
-            v = vector.astype(np.float32)
-            wave = np.sin(v[0] * points[0] + v[1] * points[1] + v[2] * points[2] + np.float32(phase))
-            for axis, a in zip(moved, amplitude, strict=True):
-                axis += np.float32(a) * wave
-        return tuple(moved)
-
-
-@dataclass(frozen=True)
 class Body:
     """The rest of the chest: its size relative to the template, and what varies in it.
 
@@ -201,7 +173,7 @@ def sample_heart(rng: np.random.Generator, config: HeartPhantomConfig | None = N
     config = config or HeartPhantomConfig()
     sampler = _Sampler(rng, config)
     parts = (*_great_vessels(sampler), *_chambers(sampler), *_outlets(sampler))
-    return HeartShape(parts, _sample_body(rng), _sample_warp(rng, config.deformation_mm))
+    return HeartShape(parts, _sample_body(rng), sample_warp(rng, config.deformation_mm))
 
 
 class _Sampler:
@@ -348,11 +320,3 @@ def _sample_body(rng: np.random.Generator) -> Body:
         disk_phase=rng.uniform(0, 28),
         pericardial_fat_mm=rng.uniform(3, 8),
     )
-
-
-def _sample_warp(rng: np.random.Generator, amplitude_mm: float, waves: int = 5) -> Warp:
-    directions = rng.normal(size=(waves, 3))
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    vectors = directions * (2 * np.pi / rng.uniform(80, 180, size=(waves, 1)))
-    amplitudes = rng.normal(size=(waves, 3)) * amplitude_mm / np.sqrt(waves / 2)
-    return Warp(vectors, rng.uniform(0, 2 * np.pi, size=waves), amplitudes)

@@ -101,10 +101,10 @@ def write_case(root: Path, job: CaseJob) -> WrittenCase:
     case = make_case(job.seed, job.modality, job.number, job.paired, job.rotate, job.config)
     orientation = draw_orientation(job.seed, job.modality, job.number) if job.reoriented else "LPS"
     image = sitk.DICOMOrient(to_sitk(case.image, case.grid), orientation)
-    _write(image, root / job.folder / f"{job.name}_image.nii.gz")
+    write_image(image, root / job.folder / f"{job.name}_image.nii.gz")
     if job.labeled:
         labels = sitk.DICOMOrient(to_sitk(raw_labels(case.labels), case.grid), orientation)
-        _write(labels, root / job.folder / f"{job.name}_label.nii.gz")
+        write_image(labels, root / job.folder / f"{job.name}_label.nii.gz")
     return WrittenCase(job, image.GetSize(), image.GetSpacing(), orientation, case.rotation)
 
 
@@ -116,7 +116,8 @@ def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
-def _write(image: sitk.Image, path: Path) -> None:
+def write_image(image: sitk.Image, path: Path) -> None:
+    """Write an image, compressed if the file name says so."""
     try:
         sitk.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:

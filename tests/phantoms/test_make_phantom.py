@@ -18,7 +18,7 @@ from rl_nnunet.phantoms.config import HeartPhantomConfig
 from rl_nnunet.phantoms.dataset import write_heart_dataset
 from rl_nnunet.phantoms.geometry import rotate_array
 from rl_nnunet.phantoms.heart import make_case
-from rl_nnunet.phantoms.make_phantom import main
+from rl_nnunet.phantoms.make_phantom import DEFAULTS_OF_KIND, main
 from rl_nnunet.phantoms.tissues import RAW_LABELS, raw_labels
 from rl_nnunet.phantoms.write import plan_jobs
 
@@ -156,6 +156,16 @@ def test_summary_has_a_row_per_folder(tmp_path, capsys):
         (["--noise", "nan"], "--noise must be between 0 and 10000"),
         (["--seed", "-3"], "--seed must be at least 0"),
         (["-np", "0"], "-np must be at least 1"),
+        (["--year", "2021"], "--year is an option of the kind brats, not of heart."),
+        (["--noise_sequence", "T2"], "--noise_sequence is an option of the kind brats, not of heart."),
+        (["brats", "--noise", "50"], "--noise is an option of the kind heart, not of brats."),
+        (["brats", "--paired"], "--paired is an option of the kind heart, not of brats."),
+        (["brats", "--paired_test"], "--paired_test is an option of the kind heart, not of brats."),
+        (["brats", "--rotate_mr"], "--rotate_mr is an option of the kind heart, not of brats."),
+        (["brats", "--cases", "1000"], "--cases must be between 1 and 999"),
+        (["brats", "--year", "2020", "--cases", "356"], "--cases must be between 1 and 355"),
+        (["brats", "--size", "4"], "--size must be between 16 and 1024"),
+        (["brats", "--test_labels"], "--test_labels needs --test_cases"),
     ],
 )
 def test_bad_options_are_answered_in_one_sentence(extra, sentence, tmp_path, capsys):
@@ -163,6 +173,42 @@ def test_bad_options_are_answered_in_one_sentence(extra, sentence, tmp_path, cap
     assert error.startswith(f"Error: {sentence}")
     assert len(error.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("extra", [["--year", "2022"], ["--noise_sequence", "PD"]])
+def test_unknown_years_and_sequences_are_answered_with_the_choices(extra, tmp_path, capsys):
+    assert "invalid choice" in fails(["brats", "-o", tmp_path / "heads", *extra], capsys)
+
+
+def test_brats_has_a_summary_with_a_row_per_folder(tmp_path, capsys):
+    folder = tmp_path / "heads"
+    main(["brats", "-o", str(folder), "--year", "2018", *TINY, "--test_cases", "1", "--noise_sequence", "T1"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[1:4]] == [
+        ["MICCAI_BraTS_2018_Data_Training/HGG", "1"],
+        ["MICCAI_BraTS_2018_Data_Training/LGG", "1"],
+        ["MICCAI_BraTS_2018_Data_Validation", "1"],
+    ]
+    assert lines[-1].startswith("3 cases written to")
+
+
+def test_brats_is_of_2021_unless_told_otherwise(tmp_path):
+    main(["brats", "-o", str(tmp_path / "heads"), *TINY, "--test_cases", "1", "--test_labels"])
+    assert {path.name for path in (tmp_path / "heads").iterdir()} == {
+        "BraTS2021_Training_Data",
+        "BraTS2021_ValidationData",
+    }
+    assert len(list((tmp_path / "heads" / "BraTS2021_ValidationData").glob("*/*_seg.nii.gz"))) == 1
+
+
+def test_the_size_that_help_shows_is_that_of_all_kinds():
+    assert len({defaults["size"] for defaults in DEFAULTS_OF_KIND.values()}) == 1
+
+
+def test_one_kind_does_not_replace_the_other(dataset, tmp_path, capsys):
+    main(["brats", "-o", str(tmp_path / "heads"), *TINY])
+    assert "not of a phantom" in fails(["heart", "-o", tmp_path / "heads", *TINY, "--overwrite"], capsys)
+    assert "not of a phantom" in fails(["brats", "-o", dataset, *TINY, "--overwrite"], capsys)
 
 
 def test_existing_data_set_is_kept_unless_told_otherwise(tmp_path, capsys):

@@ -1,0 +1,53 @@
+"""Writes cases of the phantom head as BraTS ships its own: folders, file names, label values and headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rl_nnunet.phantoms.brats_layout import PHANTOM_NOTE, SEQUENCES, BratsJob
+from rl_nnunet.phantoms.head import make_head_case
+from rl_nnunet.phantoms.head_tissues import NECROSIS_LABEL
+from rl_nnunet.phantoms.write import to_sitk, write_image
+
+
+@dataclass(frozen=True)
+class WrittenBratsCase:
+    """What was written.
+
+    Parameters
+    ----------
+    job : BratsJob
+        Which case.
+    size, spacing : tuple
+        Voxels, and mm, in file order.
+    orientation : str
+        Its letters.
+    core_ml : float
+        Volume of the tumor core: of what is enhancing or necrotic.
+    """
+
+    job: BratsJob
+    size: tuple[int, ...]
+    spacing: tuple[float, ...]
+    orientation: str
+    core_ml: float
+
+
+def write_brats_case(root: Path, job: BratsJob) -> WrittenBratsCase:
+    """Make one case and write it below `root`."""
+    case = make_head_case(job)
+    folder = root / job.folder / job.name
+    folder.mkdir(parents=True)
+    arrays = [case.images[sequence] for sequence in SEQUENCES]
+    if job.labeled:
+        arrays.append(case.labels.astype(job.layout.label_type))
+    for array, name in zip(arrays, job.file_names, strict=False):
+        image = to_sitk(array, case.grid)
+        image.SetMetaData("ITK_FileNotes", PHANTOM_NOTE)
+        write_image(image, folder / name)
+    core = np.isin(case.labels, (NECROSIS_LABEL, job.layout.enhancing))
+    core_ml = float(np.count_nonzero(core) * np.prod(case.grid.spacing) / 1000)
+    return WrittenBratsCase(job, image.GetSize(), image.GetSpacing(), "LPS", core_ml)

@@ -1,0 +1,39 @@
+"""What a voxel of the phantom head can be, and which label BraTS gives it."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+
+from rl_nnunet.phantoms.brats_layout import Layout
+
+NECROSIS_LABEL, EDEMA_LABEL = 1, 2
+
+
+class HeadTissue(IntEnum):
+    """Tissues of the phantom head; `OUTSIDE` is what skull stripping removed."""
+
+    OUTSIDE = 0
+    CSF = 1
+    GRAY_MATTER = 2
+    WHITE_MATTER = 3
+    DEEP_GRAY = 4
+    VESSEL = 5
+    HYPERINTENSITY = 6
+    NECROSIS = 7
+    SOLID_CORE = 8
+    ENHANCING = 9
+    EDEMA = 10
+    CAVITY = 11
+
+
+def labels_from_head(tissues: np.ndarray, layout: Layout) -> np.ndarray:
+    """Return the labels (uint8) of a tissue map in the convention of a year."""
+    label_of = np.zeros(len(HeadTissue), dtype=np.uint8)
+    # BraTS has one label for the necrosis and for the solid core that does not enhance.
+    label_of[[HeadTissue.NECROSIS, HeadTissue.SOLID_CORE]] = NECROSIS_LABEL
+    label_of[HeadTissue.EDEMA] = EDEMA_LABEL
+    label_of[HeadTissue.ENHANCING] = layout.enhancing
+    label_of[HeadTissue.CAVITY] = layout.cavity
+    return label_of[tissues]
