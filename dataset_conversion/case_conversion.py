@@ -1,26 +1,18 @@
-"""Converting single cases, in parallel: read, check, reorient, write, report."""
+"""Converting single cases: read, check, reorient, write, report."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
-from tqdm import tqdm
 
 from rl_nnunet.dataset_conversion import volumes
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
+from rl_nnunet.dataset_conversion.parallel import convert_all
 from rl_nnunet.errors import InputError
 
 FILE_ENDING = ".nii.gz"
@@ -49,13 +41,13 @@ class CaseReport:
     found_orientation : str
         Orientation code of the first image as it was found.
     milliliters : dict of str to float
-        Volume of each structure that occurs.
+        Volume of each structure (label or region) that occurs.
     notices : list of str
         What was mended.
     written : bool
         Whether the case is in the data set.
     error : str
-        The sentence if the case cannot be used. An exception would stop the other cases of the pool.
+        The sentence if the case cannot be used.
     """
 
     case: Case
@@ -67,6 +59,11 @@ class CaseReport:
     written: bool = True
     error: str = ""
 
+    @property
+    def name(self) -> str:
+        """The case's identifier."""
+        return self.case.identifier
+
 
 def convert_cases(cases: Sequence[Case], settings: CaseSettings, processes: int) -> list[CaseReport]:
     """Convert all cases and return their reports, in the order of the cases.
@@ -76,48 +73,7 @@ def convert_cases(cases: Sequence[Case], settings: CaseSettings, processes: int)
     InputError
         If a case cannot be used: the sentence on the first one, and which others cannot.
     """
-    order = {case.identifier: position for position, case in enumerate(cases)}
-    # Closed at once when interrupted, so that no worker writes on while the folder is being removed.
-    with contextlib.closing(_run(cases, settings, processes)) as run:
-        reports = list(tqdm(run, total=len(cases), desc="Converting", unit="case"))
-    reports.sort(key=lambda report: order[report.case.identifier])
-    bad = [report for report in reports if report.error]
-    if bad:
-        others = ", ".join(report.case.identifier for report in bad[1:4]) + (", ..." if len(bad) > 4 else "")
-        raise InputError(bad[0].error + (f" (Unusable, too: {len(bad) - 1} more, {others}.)" if others else ""))
-    return reports
-
-
-def _run(cases: Sequence[Case], settings: CaseSettings, processes: int) -> Iterator[CaseReport]:
-    """Yield the reports as they come; a single process needs no pool."""
-    convert = partial(convert_case, settings=settings)
-    if processes == 1:
-        yield from map(convert, cases)
-        return
-    executor = ProcessPoolExecutor(
-        min(processes, len(cases)), multiprocessing.get_context("spawn"), initializer=_prepare_worker
-    )
-    try:
-        for future in as_completed([executor.submit(convert, case) for case in cases]):
-            yield future.result()
-    except BrokenProcessPool:
-        raise InputError(
-            "A worker process was killed, most likely because the memory ran out; try again with a smaller -np."
-        ) from None
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
-def _prepare_worker() -> None:
-    """One thread a process; Ctrl-C is the parent's business; and no process outlives a killed parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
+    return convert_all(partial(convert_case, settings=settings), cases, processes)
 
 
 def convert_case(case: Case, settings: CaseSettings) -> CaseReport:
@@ -178,9 +134,5 @@ def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report
     report.notices += notices
     if volumes.take_geometry(label, case.label, image, next(iter(case.images.values()))):
         report.notices.append("geometry of the label taken from its image")
-    counts = np.bincount(sitk.GetArrayViewFromImage(label).ravel(), minlength=len(settings.labels.values))
-    voxel = float(np.prod(image.GetSpacing())) / 1000
-    report.milliliters = {
-        name: counts[value] * voxel for name, value in settings.labels.names.items() if value and counts[value]
-    }
+    report.milliliters = volumes.milliliters(label, settings.labels.structures)
     return volumes.orient(label, settings.orientation)

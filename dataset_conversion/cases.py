@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rl_nnunet.errors import InputError
 
@@ -35,6 +35,10 @@ class Case:
         Whether the case belongs into ``imagesTs``.
     resample : bool
         Whether the other images are resampled to the grid of the first one; otherwise they must share it.
+    stratum : str, optional
+        What the folds are balanced by, such as the grade of a tumor; by default the branches.
+    details : dict of str to str
+        What else is known of the case: its row in ``cases.csv``.
     """
 
     identifier: str
@@ -44,6 +48,13 @@ class Case:
     label: Path | None = None
     is_test: bool = False
     resample: bool = False
+    stratum: str | None = None
+    details: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The stratum, or else the branches joined by "+"."""
+        return self.stratum or "+".join(self.branches)
 
 
 @dataclass(frozen=True)
@@ -56,20 +67,50 @@ class LabelScheme:
         Raw values per name, background first; the position is the label value that nnU-Net gets.
     stray : frozenset of int
         Values that are accepted, but reported.
+    regions : dict of str to tuple of int
+        Label values per region, for nnU-Net's region-based training: overlapping regions in place of labels, the
+        largest first. The first label of a region is the one that no later region has.
+    may_be_empty : bool
+        Whether a label that is all background is accepted, and reported.
     """
 
     values: dict[str, tuple[int, ...]]
     stray: frozenset[int] = field(default=frozenset())
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    may_be_empty: bool = False
 
     @property
     def names(self) -> dict[str, int]:
-        """Label value per name, as in ``dataset.json``."""
+        """Label value per name."""
         return {name: index for index, name in enumerate(self.values)}
+
+    @property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """Label values per region or, without regions, per label; no background."""
+        return self.regions or {name: (index,) for name, index in self.names.items() if index}
+
+    @property
+    def dataset_json_entries(self) -> dict[str, Any]:
+        """What ``dataset.json`` says about labels.
+
+        nnU-Net writes one region over the other in the order of ``regions_class_order``, each with its value there.
+        """
+        if not self.regions:
+            return {"labels": self.names}
+        return {
+            "labels": {"background": 0, **self.regions},
+            "regions_class_order": [labels[0] for labels in self.regions.values()],
+        }
 
     @property
     def mapping(self) -> dict[int, int]:
         """Label value per raw value."""
         return {raw: index for index, raws in enumerate(self.values.values()) for raw in raws}
+
+    @property
+    def inverse(self) -> dict[int, int]:
+        """Raw value per label value; the first where several are joined."""
+        return {index: raws[0] for index, raws in enumerate(self.values.values())}
 
 
 class BranchFiles(NamedTuple):

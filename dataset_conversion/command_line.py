@@ -8,7 +8,9 @@ import os
 ORIENTATIONS = ("LPS", "RAS", "keep")
 
 
-def add_output_arguments(parser: argparse.ArgumentParser, default_name: str | None = None) -> None:
+def add_output_arguments(
+    parser: argparse.ArgumentParser, default_name: str | None = None, default_orientation: str = "LPS"
+) -> None:
     """Add the options on the data set to be written: ``-d``, ``-n``, ``--orientation``, ``-np``, ``--overwrite``."""
     parser.add_argument(
         "-d", dest="dataset_id", type=int, required=True, metavar="ID", help="data set ID, from 1 to 999"
@@ -24,10 +26,19 @@ def add_output_arguments(parser: argparse.ArgumentParser, default_name: str | No
     parser.add_argument(
         "--orientation",
         choices=ORIENTATIONS,
-        default="LPS",
-        help="axis order and direction that all images get; nnU-Net itself does not look at it (default: LPS). "
-        "Choose keep for stacks of thick slices at an angle to the body, such as cardiac short-axis images",
+        default=default_orientation,
+        help="axis order and direction that all images get; nnU-Net itself does not look at it (default: %(default)s). "
+        + (
+            "Choose keep for stacks of thick slices at an angle to the body, such as cardiac short-axis images"
+            if default_orientation != "keep"
+            else "With keep, predictions lie on the grid of the original images"
+        ),
     )
+    add_run_arguments(parser, "data set")
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    """Add ``-np`` and ``--overwrite``; the latter's help calls what is written `output`."""
     parser.add_argument(
         "-np",
         dest="processes",
@@ -36,7 +47,7 @@ def add_output_arguments(parser: argparse.ArgumentParser, default_name: str | No
         metavar="N",
         help="number of processes (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the data set if it exists")
+    parser.add_argument("--overwrite", action="store_true", help=f"replace the {output} if it exists")
 
 
 def _positive(text: str) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
+import csv
 import json
 import os
 import re
-import shutil
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 from sklearn.model_selection import StratifiedGroupKFold
@@ -24,11 +23,10 @@ from rl_nnunet.dataset_conversion.case_conversion import (
     unwritable,
 )
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
+from rl_nnunet.dataset_conversion.new_folder import new_folder
 from rl_nnunet.dataset_conversion.summary import format_summary
 from rl_nnunet.errors import InputError
 
-# nnU-Net takes every folder that starts with "Dataset" for a data set.
-UNFINISHED_PREFIX = ".rl_nnunet_converting_"
 SPLIT_SEED = 12345
 
 
@@ -56,6 +54,12 @@ class RawDataset:
         Number of folds of the cross-validation.
     converted_by : str
         The command, for the record in ``dataset.json``.
+    stratified_by : str
+        What the strata of the cases are, such as "grade", if they are not the branches.
+    one_patient_is_enough : bool
+        Whether a data set that cannot be split into folds is written without them, for training on all of it.
+    record : dict
+        What else is recorded in ``dataset.json``, under the key ``rl_nnunet``.
     """
 
     dataset_id: int
@@ -67,6 +71,9 @@ class RawDataset:
     orientation: str
     converted_by: str
     folds: int = 5
+    stratified_by: str = "branch"
+    one_patient_is_enough: bool = False
+    record: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder_name(self) -> str:
@@ -92,7 +99,7 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
     for branch in dataset.branches:
         if not any(branch in case.branches for case in training):
             raise InputError(f"{branch} has no training case; add labeled cases, or leave the branch out.")
-    splits, notices = make_splits(training, dataset.folds)
+    splits, notices = _splits_if_possible(dataset, training)
     target = check_target(dataset, overwrite)
     try:
         with new_folder(target) as folder:
@@ -100,11 +107,13 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
                 (folder / subfolder).mkdir()
             settings = CaseSettings(folder, len(dataset.channel_names), dataset.labels, dataset.orientation)
             reports = convert_cases(dataset.cases, settings, processes)
-            (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
+            if splits:
+                (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
+            _write_case_table(dataset.cases, folder)
             _write_dataset_json(dataset, folder, len(training))
     except OSError as error:
         raise InputError(unwritable(error)) from None
-    print(format_summary(reports, list(dataset.branches), list(dataset.labels.names)))
+    print(format_summary(reports, list(dataset.branches), list(dataset.labels.structures), dataset.stratified_by))
     for notice in [*notices, *_stale_notices(dataset)]:
         print(f"Notice: {notice}")
     print(f"Written: {target}")
@@ -119,18 +128,41 @@ def _write_dataset_json(dataset: RawDataset, folder: Path, num_training: int) ->
     generate_dataset_json(
         str(folder),
         {str(index): name for index, name in enumerate(dataset.channel_names)},
-        dataset.labels.names,
-        num_training,
-        FILE_ENDING,
+        num_training_cases=num_training,
+        file_ending=FILE_ENDING,
         dataset_name=dataset.folder_name,
         license="see the source of the images",
         converted_by=dataset.converted_by,
-        **{DATASET_JSON_KEY: describe_branches(dataset.branches, dataset.pairing)},
+        **dataset.labels.dataset_json_entries,
+        **{DATASET_JSON_KEY: {**describe_branches(dataset.branches, dataset.pairing), **dataset.record}},
     )
 
 
+def _write_case_table(cases: Sequence[Case], folder: Path) -> None:
+    """Write ``cases.csv`` if anything is known of the cases beyond their files."""
+    columns = list(dict.fromkeys(column for case in cases for column in case.details))
+    if not columns:
+        return
+    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, ["case", "patient", "part", *columns], restval="", lineterminator="\n")
+        table.writeheader()
+        for case in cases:
+            part = "test" if case.is_test else "train"
+            table.writerow({"case": case.identifier, "patient": case.patient, "part": part, **case.details})
+
+
+def _splits_if_possible(dataset: RawDataset, training: Sequence[Case]) -> tuple[list[dict[str, list[str]]], list[str]]:
+    """Return splits and notices; no splits if one patient is all there is, and enough."""
+    if dataset.one_patient_is_enough and len({case.patient for case in training}) == 1:
+        command = f"nnUNetv2_train {dataset.dataset_id} CONFIGURATION all"
+        return [], [f"one patient cannot be split into folds; train on all cases instead ({command})."]
+    return make_splits(training, dataset.folds)
+
+
 def make_splits(training: Sequence[Case], folds: int) -> tuple[list[dict[str, list[str]]], list[str]]:
-    """Split the training cases for cross-validation, stratified by branch and grouped by patient.
+    """Split the training cases for cross-validation, stratified by stratum or branch and grouped by patient.
+
+    Strata that are all smaller than the number of folds are given up for the branches.
 
     Parameters
     ----------
@@ -147,14 +179,13 @@ def make_splits(training: Sequence[Case], folds: int) -> tuple[list[dict[str, li
         Notices.
     """
     training = sorted(training, key=lambda case: case.identifier)
-    strata = ["+".join(case.branches) for case in training]
     patients = [case.patient for case in training]
+    strata, notices = _choose_strata(training, folds)
     possible = min(len(set(patients)), max(map(strata.count, strata), default=0))
     if possible < 2:
         raise InputError(
             f"{len(set(patients))} labeled patients cannot be split into folds; add patients until one branch has two."
         )
-    notices = []
     if possible < folds:
         notices.append(f"only {possible} folds instead of {folds}, because no branch has more patients than that.")
     splitter = StratifiedGroupKFold(min(folds, possible), shuffle=True, random_state=SPLIT_SEED)
@@ -167,6 +198,16 @@ def make_splits(training: Sequence[Case], folds: int) -> tuple[list[dict[str, li
         for fold in parts
     ]
     return splits, notices
+
+
+def _choose_strata(training: Sequence[Case], folds: int) -> tuple[list[str], list[str]]:
+    """Return the stratum of every case, and a notice if the strata that the cases state cannot be used."""
+    strata = [case.group for case in training]
+    branches = ["+".join(case.branches) for case in training]
+    if strata == branches or max(map(strata.count, set(strata))) >= folds:
+        return strata, []
+    names = " and ".join(sorted(set(strata)))
+    return branches, [f"the folds are not balanced between {names}, because none of them has {folds} cases."]
 
 
 def check_target(dataset: RawDataset, overwrite: bool) -> Path:
@@ -200,63 +241,3 @@ def _stale_notices(dataset: RawDataset) -> list[str]:
     folders = (os.environ.get(variable) for variable in ("nnUNet_preprocessed", "nnUNet_results"))
     stale = [Path(folder) / dataset.folder_name for folder in folders if folder]
     return [f"{path} stems from an earlier data set of this name; remove it." for path in stale if path.exists()]
-
-
-@contextlib.contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Provide an empty folder that becomes the target when the block ends well, and vanishes when it does not.
-
-    The folder lies in a hidden one beside the target, which is locked as long as this process lives: that is how the
-    next run tells a leftover of a killed run, which it removes, from the work of a run beside it.
-
-    Parameters
-    ----------
-    target : Path
-        The folder to be; what exists there is replaced.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(target.parent)
-    workshop = target.parent / f"{UNFINISHED_PREFIX}{target.name}"
-    try:
-        workshop.mkdir()
-    except FileExistsError:
-        raise InputError(
-            f"Another run is writing {target}; wait for it to end, or remove {workshop} if there is none."
-        ) from None
-    lock = _try_lock(workshop)
-    try:
-        folder = workshop / "new"
-        folder.mkdir()
-        yield folder
-        replaced = workshop / "replaced"
-        if target.exists():
-            target.rename(replaced)
-        try:
-            folder.rename(target)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(target)
-            raise
-    finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
-
-
-def _try_lock(folder: Path) -> int | None:
-    """Lock a folder for this process; the system lifts the lock when the process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _remove_leftovers(raw: Path) -> None:
-    for folder in raw.glob(f"{UNFINISHED_PREFIX}*"):
-        lock = _try_lock(folder)
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)

@@ -15,8 +15,10 @@ ANISOTROPY = 2.0
 AXES = "xyz"
 
 
-def format_summary(reports: Sequence[CaseReport], branches: Sequence[str], labels: Sequence[str]) -> str:
-    """Return the tables per branch and per label, and the notices, as text.
+def format_summary(
+    reports: Sequence[CaseReport], branches: Sequence[str], structures: Sequence[str], grouped_by: str = "branch"
+) -> str:
+    """Return the tables per group of cases and per structure, and the notices, as text.
 
     Parameters
     ----------
@@ -24,29 +26,30 @@ def format_summary(reports: Sequence[CaseReport], branches: Sequence[str], label
         The reports of all cases.
     branches : sequence of str
         Names of the branches, in order.
-    labels : sequence of str
-        Names of the labels, background first.
+    structures : sequence of str
+        Names of the labels or regions, without background.
+    grouped_by : str
+        What the groups of the cases are: branches, or what the cases state as their strata.
     """
     written = [report for report in reports if report.written]
-    parts = [_branch_table(written, branches), _label_table(written, branches, labels)]
+    found = {report.case.group for report in written}
+    groups = [*(branch for branch in branches if branch in found), *sorted(found - set(branches))]
+    parts = [_group_table(written, groups, grouped_by), _label_table(written, groups, structures)]
     notices = _notices(reports)
     return "\n\n".join(["", *parts, *(["\n".join(f"Notice: {notice}" for notice in notices)] if notices else [])])
 
 
-def _branch_table(reports: Sequence[CaseReport], branches: Sequence[str]) -> str:
-    groups = Counter("+".join(report.case.branches) for report in reports)
+def _group_table(reports: Sequence[CaseReport], groups: Sequence[str], grouped_by: str) -> str:
     rows = []
-    for group in [*branches, *sorted(set(groups) - set(branches))]:
-        members = [report for report in reports if "+".join(report.case.branches) == group]
-        if not members:
-            continue
+    for group in groups:
+        members = [report for report in reports if report.case.group == group]
         tests = sum(report.case.is_test for report in members)
         orientations = Counter(report.found_orientation for report in members)
         size = pd.DataFrame([report.size for report in members]).median()
         spacing = pd.DataFrame([report.spacing for report in members]).median()
         rows.append(
             {
-                "branch": group,
+                grouped_by: group,
                 "train": len(members) - tests,
                 "test": tests,
                 "median size": "x".join(f"{extent:g}" for extent in size),
@@ -57,20 +60,21 @@ def _branch_table(reports: Sequence[CaseReport], branches: Sequence[str]) -> str
     return pd.DataFrame(rows).to_string(index=False)
 
 
-def _label_table(reports: Sequence[CaseReport], branches: Sequence[str], labels: Sequence[str]) -> str:
-    """Return the label table; means per branch show at a glance if one branch has a wrong voxel size."""
+def _label_table(reports: Sequence[CaseReport], groups: Sequence[str], structures: Sequence[str]) -> str:
+    """Return the label table; means per group show at a glance if one branch has a wrong voxel size."""
     # A pair of test scans carries the label of a scan that is counted already.
     labeled = [report for report in reports if report.case.label is not None and not report.case.resample]
+    groups = [group for group in groups if any(report.case.group == group for report in labeled)]
     rows = []
-    for name in labels[1:]:
+    for name in structures:
         having = [report for report in labeled if name in report.milliliters]
         row = {
             "label": name,
             "in cases": f"{len(having)} of {len(labeled)}",
             "mean volume (ml)": _mean_volume(having, name),
         }
-        for branch in branches if len(branches) > 1 else ():
-            row[f"{branch} (ml)"] = _mean_volume([r for r in having if branch in r.case.branches], name)
+        for group in groups if len(groups) > 1 else ():
+            row[f"{group} (ml)"] = _mean_volume([r for r in having if r.case.group == group], name)
         rows.append(row)
     return pd.DataFrame(rows).to_string(index=False)
 

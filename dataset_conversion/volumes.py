@@ -135,29 +135,56 @@ def read_label(path: Path, scheme: LabelScheme) -> tuple[sitk.Image, list[str]]:
     Raises
     ------
     InputError
-        As `read_volume`, and if a value is unknown or all is background.
+        As `read_volume`, and if a value is unknown, or all is background where the scheme does not allow it.
     """
     image = read_volume(path)
     raw = sitk.GetArrayViewFromImage(image)
+    label_map, unknown = map_values(image, scheme.mapping)
+    if unknown:
+        known = ", ".join(f"{name} {'/'.join(map(str, raws))}" for name, raws in scheme.values.items())
+        raise InputError(f"{path} holds the unknown label value {unknown}; known are {known}: correct the file.")
+    names = list(scheme.values)
+    notices = [
+        f"stray label value {value} taken as {names[scheme.mapping[value]]}"
+        for value in sorted(scheme.stray)
+        if (raw == value).any()
+    ]
+    if is_blank(label_map):
+        if not scheme.may_be_empty:
+            raise InputError(f"{path} is empty, all of it is background; correct the label, or remove the case.")
+        notices.append("the label is empty, all of it is background")
+    return label_map, notices
+
+
+def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, str]:
+    """Replace the values of a label map.
+
+    Returns
+    -------
+    SimpleITK.Image
+        The new label map, uint8; 0 where the value is unknown.
+    str
+        The first unknown values, as text; empty if there are none.
+    """
+    raw = sitk.GetArrayViewFromImage(image)
     mapped = np.zeros(raw.shape, np.uint8)
     unknown = np.ones(raw.shape, bool)
-    notices = []
-    for value, label in scheme.mapping.items():
-        hit = raw == value
-        mapped[hit] = label
+    for old, new in mapping.items():
+        hit = raw == old
+        mapped[hit] = new
         unknown &= ~hit
-        if value in scheme.stray and hit.any():
-            notices.append(f"stray label value {value} taken as {list(scheme.values)[label]}")
-    if unknown.any():
-        found = np.unique(raw[unknown])
-        names = ", ".join(f"{value:g}" for value in found[:5]) + (", ..." if len(found) > 5 else "")
-        known = ", ".join(f"{name} {'/'.join(map(str, raws))}" for name, raws in scheme.values.items())
-        raise InputError(f"{path} holds the unknown label value {names}; known are {known}: correct the file.")
-    if not mapped.any():
-        raise InputError(f"{path} is empty, all of it is background; correct the label, or remove the case.")
     label_map = sitk.GetImageFromArray(mapped)
     label_map.CopyInformation(image)
-    return label_map, notices
+    found = np.unique(raw[unknown])
+    return label_map, ", ".join(f"{value:g}" for value in found[:5]) + (", ..." if len(found) > 5 else "")
+
+
+def milliliters(label_map: sitk.Image, structures: dict[str, tuple[int, ...]]) -> dict[str, float]:
+    """Return the volume of each structure, given its label values, as far as it occurs in a uint8 label map."""
+    counts = np.bincount(sitk.GetArrayViewFromImage(label_map).ravel(), minlength=256)
+    voxels = {name: int(counts[list(labels)].sum()) for name, labels in structures.items()}
+    voxel_size = float(np.prod(label_map.GetSpacing())) / 1000
+    return {name: count * voxel_size for name, count in voxels.items() if count}
 
 
 def take_geometry(volume: sitk.Image, path: Path, reference: sitk.Image, reference_path: Path) -> bool:

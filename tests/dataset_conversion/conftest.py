@@ -1,15 +1,22 @@
-"""A tiny MM-WHS, and a way to run a converter and look at what came out of it."""
+"""A tiny MM-WHS and a tiny BraTS, and a way to run a converter and look at what came out of it."""
 
 import os
+import shutil
+import subprocess
 import sys
+import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rl_nnunet.dataset_conversion import convert_mmwhs, convert_unpaired
+from rl_nnunet.dataset_conversion import convert_brats, convert_mmwhs, convert_unpaired
+from rl_nnunet.phantoms.brats_dataset import write_brats_dataset
+from rl_nnunet.phantoms.config import HeadPhantomConfig
 
 MMWHS_VALUES = (205, 420, 500, 550, 600, 820, 850)
 # Direction cosines of volumes stored as LPS and, like most MR scans of MM-WHS, in another axis order.
@@ -61,6 +68,26 @@ def mmwhs(tmp_path):
     return folder
 
 
+@pytest.fixture(scope="session")
+def brats_phantom(tmp_path_factory):
+    """Return a function that returns phantoms in the layout of a year of BraTS: five training cases, one other."""
+    folders = {}
+
+    def phantom(year):
+        if year not in folders:
+            folders[year] = tmp_path_factory.mktemp(f"brats_{year}") / "data"
+            write_brats_dataset(folders[year], year, 5, 1, config=HeadPhantomConfig(size=16))
+        return folders[year]
+
+    return phantom
+
+
+@pytest.fixture
+def brats(brats_phantom, tmp_path):
+    """Return a function that copies the phantoms of a year, and returns their folder."""
+    return lambda year: shutil.copytree(brats_phantom(year), tmp_path / f"brats_{year}")
+
+
 @pytest.fixture
 def run(nnunet_folders, monkeypatch, capfd):
     """Return a function that runs a converter's `main` with the given arguments."""
@@ -93,9 +120,59 @@ def run_unpaired(run):
 
 
 @pytest.fixture
+def run_brats(run):
+    """Return a function that runs `rl_nnunet_convert_brats` on a folder, by default in one process."""
+    return lambda folder, *arguments: run(
+        convert_brats.main, "-i", folder, "-d", 503, *(() if "-np" in arguments else ("-np", 1)), *arguments
+    )
+
+
+@pytest.fixture
+def kill_run(raw):
+    """Return a function that kills a converter after its first case, and returns what it leaves in nnUNet_raw."""
+
+    def kill(module, *arguments):
+        program = (
+            f"from rl_nnunet.dataset_conversion import case_conversion, {module}; import time;"
+            "convert = case_conversion.convert_case;"
+            "case_conversion.convert_case = lambda *a, **k: (convert(*a, **k), time.sleep(60))[0];"
+            f"{module}.main()"
+        )
+        command = [sys.executable, "-c", program, *map(str, arguments), "-np", "1"]
+        process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        deadline = time.monotonic() + 20
+        while not list(raw.glob("*/new/labelsTr/*.nii.gz")) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.kill()
+        process.wait()
+        (leftover,) = raw.iterdir()
+        return leftover
+
+    return kill
+
+
+@pytest.fixture
 def raw(nnunet_folders):
     """Return the folder nnUNet_raw."""
     return nnunet_folders / "nnUNet_raw"
+
+
+@pytest.fixture
+def verify(monkeypatch, capfd):
+    """Return a function that runs nnU-Net's check of a data set, and returns what it prints."""
+    from nnunetv2.experiment_planning import verify_dataset_integrity as verification
+
+    # Threads instead of spawned processes: importing torch in each takes seconds.
+    monkeypatch.setattr(verification.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=ThreadPool))
+
+    def verify_folder(folder):
+        capfd.readouterr()
+        verification.verify_dataset_integrity(str(folder), 1)
+        out = capfd.readouterr().out
+        assert "verify_dataset_integrity Done" in out
+        return out
+
+    return verify_folder
 
 
 @pytest.fixture
@@ -115,10 +192,21 @@ def assert_refused(raw):
     return check
 
 
-@pytest.fixture(scope="session")
-def real_data():
-    """Return the folder of real volumes, or skip."""
+def real_folder(name):
+    """Return a folder of real volumes, or skip."""
     folder = Path(os.environ.get("RL_NNUNET_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-    if not (folder / "mscmr").is_dir():
-        pytest.skip(f"no real data: set RL_NNUNET_DATA to a folder that holds mscmr (looked in {folder})")
-    return folder
+    if not (folder / name).is_dir():
+        pytest.skip(f"no real data: set RL_NNUNET_DATA to a folder that holds {name} (looked in {folder})")
+    return folder / name
+
+
+@pytest.fixture
+def real_mscmr():
+    """Return the folder of MS-CMRSeg 2019."""
+    return real_folder("mscmr")
+
+
+@pytest.fixture
+def real_brats():
+    """Return a folder that holds a case of BraTS 2023."""
+    return real_folder("brats-gli")

@@ -179,14 +179,14 @@ def test_splits_of_overlapping_patients():
     assert sorted(name for split in splits for name in split["val"]) == sorted(case.identifier for case in cases)
 
 
-def test_real_cardiac_mr(run, real_data, raw, tmp_path):
+def test_real_cardiac_mr(run, real_mscmr, raw, tmp_path):
     """Three patients a contrast of MS-CMRSeg, oblique, with double-precision images and labels."""
     for contrast, suffix, numbers in (("bSSFP", "C0", (22, 23, 24)), ("LGE", "LGE", (24, 25, 26))):
         (tmp_path / contrast).mkdir()
         for number in numbers:
             for kind in ("", "_manual"):
                 name = f"patient{number}_{suffix}{kind}.nii.gz"
-                (tmp_path / contrast / name).symlink_to(real_data / "mscmr" / contrast / name)
+                (tmp_path / contrast / name).symlink_to(real_mscmr / contrast / name)
     branches = [
         f"{c}={tmp_path}/{c}/{{case}}_{s}.nii.gz:{tmp_path}/{c}/{{case}}_{s}_manual.nii.gz"
         for c, s in (("bSSFP", "C0"), ("LGE", "LGE"))
@@ -199,6 +199,6 @@ def test_real_cardiac_mr(run, real_data, raw, tmp_path):
     assert outcome.code == 0, outcome.err
     folder = raw / "Dataset502_MSCMR"
     assert len(os.listdir(folder / "labelsTr")) == 6
-    source = array(real_data / "mscmr/bSSFP/patient22_C0_manual.nii.gz")
+    source = array(real_mscmr / "bSSFP/patient22_C0_manual.nii.gz")
     label = array(folder / "labelsTr/bSSFP_patient22.nii.gz")
     np.testing.assert_array_equal(label, np.select([source == v for v in (200, 500, 600)], [1, 2, 3]))

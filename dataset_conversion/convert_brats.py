@@ -1,0 +1,160 @@
+"""``rl_nnunet_convert_brats``: BraTS 2018 to 2024, four MRI sequences of brains with gliomas."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, SEQUENCES, YEAR_KEY, YEARS, BratsYear
+from rl_nnunet.dataset_conversion.brats_cases import CaseFolder, common_year, find_case_folders, make_case
+from rl_nnunet.dataset_conversion.brats_tables import COLUMNS, read_tables
+from rl_nnunet.dataset_conversion.cases import Case
+from rl_nnunet.dataset_conversion.command_line import add_output_arguments, at_least_two
+from rl_nnunet.errors import InputError, run_command
+
+# T1 and T1ce differ by the contrast agent, T2 and FLAIR by the suppression of free water.
+DEFAULT_BRANCHES = ("T1w=T1+T1ce", "T2w=T2+FLAIR")
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(_run)
+
+
+def _run() -> None:
+    arguments = _parser().parse_args()
+    branches = parse_branches(arguments.branches)
+    asked = None if arguments.year == "auto" else int(arguments.year)
+    year, cases = find_brats_cases(arguments.input, branches, asked)
+    if all(case.is_test for case in cases):
+        raise InputError(
+            f'{arguments.input} holds no training case, as "valid" is in the name of every case or of a folder on the '
+            "way; -i must hold the training cases, too."
+        )
+
+    from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
+
+    dataset = RawDataset(
+        arguments.dataset_id,
+        arguments.name,
+        branches,
+        "paired",
+        year.labels,
+        cases,
+        arguments.orientation,
+        "rl_nnunet_convert_brats",
+        arguments.folds,
+        stratified_by="grade" if any(case.stratum for case in cases) else "branch",
+        one_patient_is_enough=True,
+        record={YEAR_KEY: year.year, ORIENTATION_KEY: arguments.orientation},
+    )
+    write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rl_nnunet_convert_brats",
+        description="Convert BraTS (gliomas in T1, T1ce, T2 and FLAIR), 2018 to 2024, to nnU-Net's raw format.",
+    )
+    parser.add_argument(
+        "-i",
+        dest="input",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help='folder that holds the case folders of one year, at any depth; those with "valid" in their name, or in '
+        "that of a folder on the way, become test cases",
+    )
+    add_output_arguments(parser, default_name="BraTS", default_orientation="keep")
+    parser.add_argument(
+        "--year",
+        choices=["auto", *map(str, YEARS)],
+        default="auto",
+        help="year of the data; auto tells it from the names of the cases (default: auto)",
+    )
+    parser.add_argument(
+        "--branches",
+        nargs="+",
+        default=DEFAULT_BRANCHES,
+        metavar="BRANCH",
+        help=f"branches, each as NAME=SEQUENCE+SEQUENCE..., where NAME= may be left out; {', '.join(SEQUENCES)} must "
+        f"all be used once (default: {' '.join(DEFAULT_BRANCHES)})",
+    )
+    parser.add_argument(
+        "--folds", type=at_least_two, default=5, metavar="N", help="folds of the cross-validation (default: 5)"
+    )
+    return parser
+
+
+def parse_branches(entries: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read ``[NAME=]SEQUENCE[+SEQUENCE...]`` entries; by default a branch is called like its sequences.
+
+    Raises
+    ------
+    InputError
+        If an entry is malformed, or the branches do not use every sequence exactly once.
+    """
+    spelling = {sequence.lower(): sequence for sequence in SEQUENCES}
+    branches: dict[str, tuple[str, ...]] = {}
+    for entry in entries:
+        name, equals, joined = entry.rpartition("=")
+        sequences = tuple(spelling.get(part.lower(), part) for part in joined.split("+"))
+        unknown = next((part for part in sequences if part not in SEQUENCES), None)
+        if unknown is not None:
+            raise InputError(
+                f"--branches {entry}: there is no sequence {unknown!r}; write NAME=SEQUENCE+SEQUENCE... with "
+                f"{', '.join(SEQUENCES)}."
+            )
+        name = name if equals else "_".join(sequences)
+        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+            raise InputError(f"--branches {entry}: a name consists of letters, digits, '_' and '-'.")
+        if name in branches:
+            raise InputError(f"--branches: the name {name} is given twice; rename one branch.")
+        branches[name] = sequences
+    used = [sequence for sequences in branches.values() for sequence in sequences]
+    if sorted(used) != sorted(SEQUENCES):
+        raise InputError(f"--branches: {', '.join(used)} are used; use each of {', '.join(SEQUENCES)} exactly once.")
+    return branches
+
+
+def find_brats_cases(
+    folder: Path, branches: dict[str, tuple[str, ...]], asked: int | None = None
+) -> tuple[BratsYear, list[Case]]:
+    """Find the cases of BraTS, and what its tables tell about them.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder that holds the folders of the cases of one year, at any depth.
+    branches : dict of str to tuple of str
+        The sequences of every branch.
+    asked : int, optional
+        The year that the cases must belong to.
+
+    Raises
+    ------
+    InputError
+        If there is no case, a case is incomplete, there are several years, or a table cannot be used.
+    """
+    folders, tables = find_case_folders(folder)
+    year = common_year(folders, asked, folder)
+    known = read_tables(tables, year)
+    channels = [sequence for sequences in branches.values() for sequence in sequences]
+    found = [(place, make_case(place, channels, list(branches))) for place in folders]
+    cases = [_with_details(case, place, known.get(case.identifier.lower(), {})) for place, case in found]
+    if any(case.details["grade"] for case in cases):
+        cases = [replace(case, stratum=case.details["grade"] or "unknown") for case in cases]
+    return year, sorted(cases, key=lambda case: (case.is_test, case.identifier))
+
+
+def _with_details(case: Case, place: CaseFolder, known: dict[str, str]) -> Case:
+    details = {column: known.get(column, "") for column in COLUMNS}
+    if place.grade and details["grade"] not in ("", place.grade):
+        raise InputError(
+            f"{place.path} lies in a folder {place.grade}, but a table states {details['grade']} as its grade; "
+            "move the folder, or correct the table."
+        )
+    return replace(case, details=details | {"grade": details["grade"] or place.grade})

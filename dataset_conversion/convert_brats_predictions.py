@@ -1,0 +1,150 @@
+"""``rl_nnunet_convert_brats_predictions``: give predictions the label values of BraTS."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from rl_nnunet.branches import DATASET_JSON_KEY
+from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, YEAR_KEY, YEARS, BratsYear
+from rl_nnunet.dataset_conversion.command_line import add_run_arguments
+from rl_nnunet.errors import InputError, run_command
+
+FILE_ENDING = ".nii.gz"
+
+
+def main() -> None:
+    """Run the command."""
+    run_command(_run)
+
+
+def _run() -> None:
+    arguments = _parser().parse_args()
+    predictions = find_predictions(arguments.input)
+    record = _read_record(arguments.input)
+    year = choose_year(record, arguments.year, arguments.input)
+    output = check_output(arguments.output, arguments.input, overwrite=arguments.overwrite)
+
+    from rl_nnunet.dataset_conversion.brats_predictions import write_predictions
+
+    print(write_predictions(predictions, output, year, arguments.processes))
+    if record.get(ORIENTATION_KEY, "keep") != "keep":
+        print(
+            f"Notice: the data set was converted with --orientation {record[ORIENTATION_KEY]}, which is the axis order "
+            "of these files, too; reorient them before you compare them with files of BraTS voxel by voxel."
+        )
+    print(f"Written: {output}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rl_nnunet_convert_brats_predictions",
+        description="Give predictions of a data set that rl_nnunet_convert_brats wrote the label values of BraTS.",
+    )
+    parser.add_argument(
+        "-i", dest="input", type=Path, required=True, metavar="PREDICTIONS", help="output folder of nnUNetv2_predict"
+    )
+    parser.add_argument(
+        "-o", dest="output", type=Path, required=True, metavar="OUTPUT", help="folder to write; must not exist yet"
+    )
+    parser.add_argument(
+        "--year",
+        type=int,
+        choices=tuple(YEARS),
+        help="year of BraTS (default: as in the dataset.json that nnUNetv2_predict puts beside its predictions)",
+    )
+    add_run_arguments(parser, "output folder")
+    return parser
+
+
+def find_predictions(folder: Path) -> list[Path]:
+    """Return the predictions in a folder.
+
+    Raises
+    ------
+    InputError
+        If there is no such folder, or no prediction in it.
+    """
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; -i is the output folder of nnUNetv2_predict.")
+    found = sorted(path for path in folder.glob(f"*{FILE_ENDING}") if not path.name.startswith("."))
+    if not found:
+        raise InputError(f"{folder} holds no {FILE_ENDING} file; -i is the output folder of nnUNetv2_predict.")
+    return found
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    """Return what the converter recorded in ``dataset.json``; nothing if there is no such file."""
+    path = folder / "dataset.json"
+    if not path.exists():
+        return {}
+    try:
+        record = json.loads(path.read_text(encoding="utf-8")).get(DATASET_JSON_KEY, {})
+    except (OSError, ValueError, AttributeError):
+        record = None
+    if not isinstance(record, dict):
+        raise InputError(
+            f"{path} cannot be read; copy it anew from the folder of the model, or remove it and add --year."
+        )
+    return record
+
+
+def choose_year(record: dict[str, Any], asked: int | None, folder: Path) -> BratsYear:
+    """Return the year that the data set was converted from.
+
+    Parameters
+    ----------
+    record : dict
+        What the converter recorded in ``dataset.json``.
+    asked : int, optional
+        The year stated by the user.
+    folder : Path
+        The folder of the predictions.
+
+    Raises
+    ------
+    InputError
+        If the year is neither recorded nor stated, both differ, or it is unknown.
+    """
+    recorded = record.get(YEAR_KEY)
+    if recorded is None and asked is None:
+        raise InputError(f"{folder} has no dataset.json that records the year of BraTS; add --year.")
+    if None not in (recorded, asked) and recorded != asked:
+        raise InputError(
+            f"--year {asked}: {folder / 'dataset.json'} records BraTS {recorded}; correct --year, or leave it out."
+        )
+    year = YEARS.get(asked if recorded is None else recorded)
+    if year is None:
+        raise InputError(
+            f"{folder / 'dataset.json'} records BraTS {recorded!r}; known are {', '.join(map(str, YEARS))}: correct it."
+        )
+    return year
+
+
+def check_output(output: Path, predictions: Path, *, overwrite: bool) -> Path:
+    """Return the absolute path of the output folder, after checking that it may be written.
+
+    Raises
+    ------
+    InputError
+        If it is the folder of the predictions, exists already (without `overwrite`), or holds anything else.
+    """
+    output = Path(os.path.abspath(output))
+    if output.resolve() == predictions.resolve():
+        raise InputError(f"{output} holds the predictions; choose another folder for -o.")
+    if not output.exists():
+        return output
+    if not output.is_dir():
+        raise InputError(f"{output} is no folder; choose another one for -o.")
+    content = sorted(output.iterdir())
+    if content and not overwrite:
+        raise InputError(f"{output} exists already; add --overwrite to replace it, or choose another folder.")
+    foreign = next((path.name for path in content if path.is_dir() or not path.name.endswith(FILE_ENDING)), None)
+    if foreign is not None:
+        raise InputError(
+            f"{output} holds something else, {foreign}, and is not replaced; choose another folder for -o."
+        )
+    return output

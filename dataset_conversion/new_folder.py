@@ -1,0 +1,75 @@
+"""Writing a folder as a whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from rl_nnunet.errors import InputError
+
+# nnU-Net takes every folder that starts with "Dataset" for a data set.
+UNFINISHED_PREFIX = ".rl_nnunet_converting_"
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Provide an empty folder that becomes the target when the block ends well, and vanishes when it does not.
+
+    The folder lies in a hidden one beside the target, which is locked as long as this process lives: that is how the
+    next run tells a leftover of a killed run, which it removes, from the work of a run beside it.
+
+    Parameters
+    ----------
+    target : Path
+        The folder to be; what exists there is replaced.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target.parent)
+    workshop = target.parent / f"{UNFINISHED_PREFIX}{target.name}"
+    try:
+        workshop.mkdir()
+    except FileExistsError:
+        raise InputError(
+            f"Another run is writing {target}; wait for it to end, or remove {workshop} if there is none."
+        ) from None
+    lock = _try_lock(workshop)
+    try:
+        folder = workshop / "new"
+        folder.mkdir()
+        yield folder
+        replaced = workshop / "replaced"
+        if target.exists():
+            target.rename(replaced)
+        try:
+            folder.rename(target)
+        except OSError:
+            if replaced.exists():
+                replaced.rename(target)
+            raise
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Lock a folder for this process; the system lifts the lock when the process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _remove_leftovers(parent: Path) -> None:
+    for folder in parent.glob(f"{UNFINISHED_PREFIX}*"):
+        lock = _try_lock(folder)
+        if lock is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)

@@ -1,0 +1,147 @@
+"""Every unusable BraTS ends in one sentence that names file and remedy, and leaves nothing in nnUNet_raw."""
+
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+CASE = "BraTS2021_00000"
+T2, SEG = f"{CASE}_t2.nii.gz", f"{CASE}_seg.nii.gz"
+
+
+def change(path, function):
+    """Rewrite an image's voxels."""
+    image = sitk.ReadImage(str(path))
+    changed = sitk.GetImageFromArray(function(sitk.GetArrayFromImage(image).astype(np.float32)))
+    changed.CopyInformation(image)
+    sitk.WriteImage(changed, str(path))
+
+
+def with_value(value):
+    def function(values):
+        values[2, 2, 2] = value
+        return values
+
+    return function
+
+
+def shift(path):
+    image = sitk.ReadImage(str(path))
+    image.SetOrigin([position + 5 for position in image.GetOrigin()])
+    sitk.WriteImage(image, str(path))
+
+
+DEFECTS = {
+    "sequence missing": (T2, lambda p: p.unlink(), f"lacks the sequence T2, {T2}"),
+    "segmentation missing": (SEG, lambda p: p.unlink(), f"has no segmentation, {SEG}"),
+    "file twice": (T2, lambda p: shutil.copy(p, str(p).removesuffix(".gz")), "two files of one case"),
+    "truncated": (T2, lambda p: p.write_bytes(p.read_bytes()[:-200]), "is truncated"),
+    "no image at all": (T2, lambda p: p.write_bytes(b"404"), "is not a readable image"),
+    "other size": (T2, lambda p: sitk.WriteImage(sitk.ReadImage(str(p))[:, :, 1:], str(p)), "has the size 16x16x9"),
+    "other origin": (T2, shift, "(origin differ)"),
+    "other origin of the segmentation": (SEG, shift, "(origin differ)"),
+    "NaN": (T2, lambda p: change(p, with_value(np.nan)), "NaN or infinity"),
+    "constant": (T2, lambda p: change(p, np.zeros_like), "has the value 0.0 everywhere"),
+    "value of another year": (SEG, lambda p: change(p, with_value(3)), "unknown label value 3"),
+    "empty segmentation": (SEG, lambda p: change(p, np.zeros_like), "is empty"),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_defective_case_is_refused(defect, run_brats, brats, assert_refused):
+    file, break_it, fragment = DEFECTS[defect]
+    source = brats(2021)
+    folder = source / "BraTS2021_Training_Data" / CASE
+    break_it(folder / file)
+    assert_refused(run_brats(source), fragment, folder)
+
+
+def test_no_such_folder(run_brats, tmp_path, assert_refused):
+    assert_refused(run_brats(tmp_path / "nowhere"), f"There is no folder {tmp_path / 'nowhere'}")
+
+
+def test_nothing_found(run_brats, tmp_path, assert_refused):
+    (tmp_path / "data" / "BraTS-MEN-00000-000").mkdir(parents=True)
+    assert_refused(run_brats(tmp_path / "data"), "holds no folder that is called like a case")
+
+
+def test_validation_cases_only(run_brats, brats_phantom, assert_refused):
+    folder = brats_phantom(2021) / "BraTS2021_ValidationData"
+    assert_refused(run_brats(folder), f"{folder} holds no training case")
+
+
+def test_several_years(run_brats, brats, assert_refused):
+    source = brats(2021)
+    (source / "BraTS-GLI-00003-000").mkdir()
+    assert_refused(run_brats(source), "2021 (", "and 2023 (BraTS-GLI-00003-000)", "convert each year by itself")
+
+
+def test_year_that_contradicts_the_names(run_brats, brats_phantom, assert_refused):
+    assert_refused(run_brats(brats_phantom(2023), "--year", 2024), "--year 2024", "BraTS 2023 (BraTS-GLI-")
+
+
+def test_case_twice(run_brats, brats, assert_refused):
+    source = brats(2021)
+    shutil.copytree(source / "BraTS2021_Training_Data" / CASE, source / "copy" / CASE)
+    assert_refused(run_brats(source), "two folders of one case", source / "copy" / CASE)
+
+
+def test_id_taken(run_brats, brats_phantom, raw, assert_refused):
+    (raw / "Dataset503_Other").mkdir()
+    assert_refused(run_brats(brats_phantom(2021)), "Dataset503_Other", left=["Dataset503_Other"])
+
+
+def test_nnunet_raw_unset(run_brats, brats_phantom, monkeypatch, assert_refused):
+    monkeypatch.delenv("nnUNet_raw")
+    assert_refused(run_brats(brats_phantom(2021)), "nnUNet_raw is not set")
+
+
+BRANCHES = {
+    "unknown sequence": (["T1+T1c", "T2+FLAIR"], "there is no sequence 'T1c'"),
+    "sequence twice": (["T1+T1ce", "T2+FLAIR+T1"], "exactly once"),
+    "sequence left out": (["T1+T1ce", "T2"], "exactly once"),
+    "name twice": (["A=T1+T1ce", "A=T2+FLAIR"], "the name A is given twice"),
+    "no name": (["=T1+T1ce", "T2+FLAIR"], "a name consists of"),
+    "no sequence": (["A=", "T2+FLAIR"], "there is no sequence ''"),
+}
+
+
+@pytest.mark.parametrize("mistake", BRANCHES)
+def test_malformed_branches(mistake, run_brats, tmp_path, assert_refused):
+    entries, fragment = BRANCHES[mistake]
+    assert_refused(run_brats(tmp_path, "--branches", *entries), "--branches", fragment)
+
+
+SURVIVAL = "Brats20ID,Age,Survival_days,Extent_of_Resection\nBraTS20_Training_001,"
+TABLES = {
+    "survival": ("survival_info.csv", f"{SURVIVAL}60,a year,GTR\n".encode(), "'a year' as the survival of"),
+    "age": ("survival_info.csv", f"{SURVIVAL}old,289,GTR\n".encode(), "'old' as the age of BraTS20_Training_001"),
+    "endless age": ("survival_info.csv", f"{SURVIVAL}inf,289,GTR\n".encode(), "'inf' as the age of"),
+    "grade": ("name_mapping.csv", b"Grade,BraTS_2020_subject_ID\nIV,BraTS20_Training_001\n", "'IV' as the grade of"),
+    "two ages": (
+        "survival_info.csv",
+        f"{SURVIVAL}60,289,GTR\nBraTS20_Training_001,61,289,GTR\n".encode(),
+        "states 61 as the age of BraTS20_Training_001, but 60",
+    ),
+    "another separator": ("survival_info.csv", SURVIVAL.replace(",", ";").encode(), "has no column brats20id"),
+    "empty": ("survival_info.csv", b"", "has no column brats20id"),
+    "no text": ("survival_info.csv", b"\xff\xfe\x00\x81", "cannot be read as a table"),
+}
+
+
+@pytest.mark.parametrize("defect", TABLES)
+def test_unreadable_table(defect, run_brats, brats, assert_refused):
+    name, content, fragment = TABLES[defect]
+    source = brats(2020)
+    path = source / "MICCAI_BraTS2020_TrainingData" / name
+    path.write_bytes(content)
+    assert_refused(run_brats(source), path, fragment)
+
+
+def test_table_that_contradicts_the_folder(run_brats, brats, assert_refused):
+    source = brats(2019)
+    (case, *_) = (source / "MICCAI_BraTS_2019_Data_Training" / "HGG").iterdir()
+    path = source / "MICCAI_BraTS_2019_Data_Training" / "name_mapping.csv"
+    path.write_text(f"Grade,BraTS_2019_subject_ID\nLGG,{case.name}\n")
+    assert_refused(run_brats(source), case, "a table states LGG as its grade")
