@@ -158,6 +158,12 @@ class Project:
         words = ("nnUNetv2_train", self.id, configuration, "0", "-p", plans, "-tr", trainer, "-device", "cpu", *flags)
         return self.run(*words, nnUNet_n_proc_DA="0", **options)
 
+    def plan(self, planner):
+        """Plan and preprocess 3d_fullres."""
+        self.run(
+            "rl_nnunet_plan_and_preprocess", "-d", self.id, "-pl", planner, "-c", "3d_fullres", "-npfp", 1, "-np", 1
+        )
+
     def model(self, trainer, plans="RLXAlignSmallPlans", configuration="3d_fullres"):
         """Return the model folder."""
         return self.results / f"{trainer}__{plans}__{configuration}"
@@ -176,6 +182,12 @@ def make_project(root, name):
     for folder in (project.raw, project.preprocessed, project.results):
         folder.parent.mkdir(parents=True)
     return project
+
+
+@pytest.fixture(scope="session", name="make_project")
+def _make_project():
+    """Return `make_project`, for fixtures that live longer than a test."""
+    return make_project
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ def finest(fused):
     return fused[0] if isinstance(fused, list) else fused
 
 
-@pytest.mark.parametrize("dimension, residual, deep_supervision", [(3, True, True), (2, False, False)])
+@pytest.mark.parametrize(("dimension", "residual", "deep_supervision"), [(3, True, True), (2, False, False)])
 def test_training_output(tiny, dimension, residual, deep_supervision):
     network = tiny(dimension, residual=residual, deep_supervision=deep_supervision)
     size = (8, 12, 8)[:dimension]
@@ -164,7 +164,8 @@ def test_ablations(tiny):
     without_inter = tiny(2, agents=["intra"])(torch.randn(1, 3, 8, 8))
     assert set(without_inter.episodes) == {"intra"}
     baseline = tiny(2, agents=[], iterations=0)(torch.randn(1, 3, 8, 8))
-    assert len(baseline.iterations) == 1 and not baseline.episodes
+    assert len(baseline.iterations) == 1
+    assert not baseline.episodes
 
 
 @pytest.mark.parametrize("arguments", [{"agents": ["other"]}, {"agents": []}, {"iterations": 0}])

@@ -1,16 +1,12 @@
 """The whole workflow with real commands on phantom hearts of 24 voxels: what a user types, and what must come out."""
 
-import contextlib
 import json
-import os
 import shutil
-import signal
-import time
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-import torch
+from checkpoints import assert_equal, comparable, kill_in_epoch_1, load
 
 SEED = {"RL_NNUNET_SEED": "3"}
 CASES = ("ct_test_2001", "mr_test_2001", "pair_2001")
@@ -29,35 +25,6 @@ def predicted(trained):
     output = trained.root / "predictions"
     trained.predict("ShortTrainer", output)
     return output
-
-
-def load(folder, name="checkpoint_final.pth"):
-    return torch.load(folder / name, map_location="cpu", weights_only=False)
-
-
-def assert_equal(a, b, where="checkpoint"):
-    """Compare checkpoints: tensors, arrays and numbers bit by bit, NaN equal to NaN."""
-    assert type(a) is type(b), where
-    if isinstance(a, dict):
-        assert a.keys() == b.keys(), where
-        for key in a:
-            assert_equal(a[key], b[key], f"{where}[{key!r}]")
-    elif isinstance(a, list | tuple):
-        assert len(a) == len(b), where
-        for index, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, f"{where}[{index}]")
-    elif isinstance(a, torch.Tensor | np.ndarray | float | np.floating):
-        np.testing.assert_array_equal(np.asarray(a), np.asarray(b), err_msg=where)
-    else:
-        assert a == b, where
-
-
-def comparable(folder):
-    """The final checkpoint without time stamps and without the folders in the trainer's arguments."""
-    checkpoint = load(folder)
-    for key in ("epoch_start_timestamps", "epoch_end_timestamps"):
-        del checkpoint["logging"][key]
-    return checkpoint
 
 
 def test_training_writes_what_nnunet_and_we_promise(trained):
@@ -112,17 +79,7 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_pa
     """SIGKILL in the second iteration of epoch 1; the first epoch also shows that two runs with one seed agree."""
     killed = trained.with_results(tmp_path)
     fold = killed.model("ShortTrainer") / "fold_0"
-    words = ("3d_fullres", "0", "-p", "RLXAlignSmallPlans", "-tr", "ShortTrainer", "-device", "cpu")
-    variables = {**SEED, "nnUNet_n_proc_DA": "0", "RL_NNUNET_TEST_WAIT_IN_EPOCH": "1"}
-    with killed.start("nnUNetv2_train", killed.id, *words, **variables) as process:
-        deadline = time.monotonic() + 300
-        while not (fold / "waiting").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.2)
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGKILL)
-        output, _ = process.communicate()
-    assert process.returncode == -signal.SIGKILL, output
-    assert not (fold / "checkpoint_final.pth").exists()
+    kill_in_epoch_1(killed, "ShortTrainer", "RLXAlignSmallPlans", **SEED)
 
     latest, uninterrupted = load(fold, "checkpoint_latest.pth"), comparable(trained.model("ShortTrainer") / "fold_0")
     assert latest["current_epoch"] == 1

@@ -8,6 +8,8 @@ from pathlib import Path
 import torch
 
 from rl_nnunet.agents.ppo import PPOConfig
+from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
+from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
 from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerGlobalPolicy,
     RLXAlignTrainerNoAGWD,
@@ -21,8 +23,8 @@ WAIT_VARIABLE = "RL_NNUNET_TEST_WAIT_IN_EPOCH"
 """Epoch in whose second iteration the training creates the file ``waiting`` and stops, to be killed there."""
 
 
-class ShortSchedule(RLXAlignTrainer):
-    """Two epochs of three iterations."""
+class TwoEpochs:
+    """Two epochs of three iterations; goes before a trainer in the list of bases."""
 
     # nnU-Net reads the names of the parameters: no *args.
     def __init__(
@@ -46,6 +48,10 @@ class ShortSchedule(RLXAlignTrainer):
             Path(self.output_folder, "waiting").touch()
             time.sleep(600)
         return super().train_step(batch)
+
+
+class ShortSchedule(TwoEpochs, RLXAlignTrainer):
+    """See its first base."""
 
 
 class ShortTrainer(ShortSchedule):
@@ -78,3 +84,21 @@ class ShortFeatureSimilarity(ShortSchedule):
     """With the paper's similarity."""
 
     settings = replace(RLXAlignTrainer.settings, similarity="feature")
+
+
+class ShortIntraInter(TwoEpochs, IntraInterTrainer):
+    """With agents that learn after ten transitions."""
+
+    ppo = replace(IntraInterTrainer.ppo, transitions_per_update=10, epochs=2, minibatch_size=4)
+
+
+class ShortNoInter(TwoEpochs, IntraInterTrainerNoInter):
+    """See its second base."""
+
+
+class ShortNoAgents(TwoEpochs, IntraInterTrainerNoAgents):
+    """See its second base."""
+
+
+class ShortIntraInterSGD(TwoEpochs, IntraInterTrainerSGD):
+    """See its second base."""

@@ -1,0 +1,117 @@
+"""The workflow on paired data: phantom tumors of 24 voxels, regions, missing sequences, both kinds of trainers."""
+
+import json
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from checkpoints import assert_equal, comparable, kill_in_epoch_1, load
+
+SEED = {"RL_NNUNET_SEED": "3"}
+INTRA_INTER, RL_XALIGN = "IntraInterSmallPlans", "RLXAlignSmallPlans"
+SEQUENCES = ("T1", "T1ce", "T2", "FLAIR")
+
+
+@pytest.fixture(scope="module")
+def tumors(tmp_path_factory, make_project):
+    """Phantom tumors, of which the second test case lacks FLAIR, planned for the agents' network, by the commands."""
+    project = make_project(tmp_path_factory.mktemp("tumors"), "Dataset903_Tumors")
+    phantom = project.root / "phantom"
+    project.run(
+        "rl_nnunet_make_phantom", "brats", "-o", phantom, "--cases", 5, "--test_cases", 2, "--size", 24,
+        "--test_labels", "-np", 1,
+    )  # fmt: skip
+    project.run("rl_nnunet_convert_brats", "-i", phantom, "-d", project.id, "-n", "Tumors", "-np", 1)
+    flair = sorted((project.raw / "imagesTs").glob("*_0003.nii.gz"))[1]
+    sitk.WriteImage(sitk.ReadImage(flair) * 0, flair)
+    project.plan("IntraInterSmallPlanner")
+    return project
+
+
+@pytest.fixture(scope="module")
+def trained(tumors):
+    tumors.train("ShortIntraInter", plans=INTRA_INTER, **SEED)
+    return tumors
+
+
+def test_training_writes_what_nnunet_and_we_promise(trained):
+    fold = trained.model("ShortIntraInter", INTRA_INTER) / "fold_0"
+    for name in ("progress.png", "progress_rl.png", "checkpoint_best.pth", "checkpoint_final.pth"):
+        assert (fold / name).stat().st_size > 0
+    checkpoint = load(fold)
+    assert set(checkpoint["rl_nnunet"]) == {"agents", "random_state"}
+    log = checkpoint["logging"]
+    keys = [*(f"weight_{name}" for name in SEQUENCES), "reward_iteration3", "probability_iteration0", "intra_spread"]
+    assert all(len(log[key]) == 2 for key in keys)
+    assert all(0 < log[f"weight_{name}"][-1] < 2 for name in SEQUENCES)
+    summary = json.loads((fold / "validation" / "summary.json").read_text())
+    assert len(summary["mean"]) == 3
+
+
+def test_predictions_have_exactly_the_label_set_of_brats(trained):
+    """Also of the case without FLAIR; through nnU-Net's prediction and back."""
+    predictions, back = trained.root / "predictions", trained.root / "for_brats"
+    trained.predict("ShortIntraInter", predictions, plans=INTRA_INTER)
+    trained.run("rl_nnunet_convert_brats_predictions", "-i", predictions, "-o", back, "-np", 1)
+    cases = sorted(path.name for path in (trained.raw / "labelsTs").glob("*.nii.gz"))
+    assert sorted(path.name for path in back.iterdir()) == cases
+    for case in cases:
+        segmentation, label = (sitk.ReadImage(folder / case) for folder in (back, trained.raw / "labelsTs"))
+        assert set(np.unique(sitk.GetArrayViewFromImage(segmentation))) <= {0, 1, 2, 4}
+        assert segmentation.GetSize() == label.GetSize()
+        np.testing.assert_allclose(segmentation.GetOrigin(), label.GetOrigin(), atol=1e-5)
+
+
+def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_path):
+    killed = trained.with_results(tmp_path)
+    kill_in_epoch_1(killed, "ShortIntraInter", INTRA_INTER, **SEED)
+    killed.train("ShortIntraInter", "--c", plans=INTRA_INTER, **SEED)
+    folds = [project.model("ShortIntraInter", INTRA_INTER) / "fold_0" for project in (killed, trained)]
+    assert_equal(*(comparable(fold) for fold in folds))
+
+
+def test_unpaired_data_are_refused_in_one_sentence(hearts):
+    with hearts.start(
+        "nnUNetv2_train", hearts.id, "3d_fullres", "0", "-p", "RLXAlignSmallPlans", "-tr", "ShortIntraInter",
+        "-device", "cpu",
+    ) as process:  # fmt: skip
+        output, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Error: The data set is unpaired" in output
+    assert "Traceback" not in output
+
+
+def assert_predicts(project, trainer, output, plans):
+    project.predict(trainer, output, plans=plans)
+    assert len(list(output.glob("*.nii.gz"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["ShortNoInter", "ShortNoAgents", "ShortIntraInterSGD"])
+def test_ablation_trains_and_predicts(tumors, tmp_path, trainer):
+    project = tumors.with_results(tmp_path / "results")
+    project.results.parent.mkdir()
+    project.train(trainer, plans=INTRA_INTER)
+    assert_predicts(project, trainer, tmp_path / "predictions", INTRA_INTER)
+
+
+@pytest.mark.slow
+def test_rl_xalign_on_regions_with_a_missing_sequence(tumors, tmp_path):
+    tumors.plan("RLXAlignSmallPlanner")
+    project = tumors.with_results(tmp_path / "results")
+    project.results.parent.mkdir()
+    project.train("ShortTrainer")
+    fold = project.model("ShortTrainer") / "fold_0"
+    assert set(json.loads((fold / "validation" / "summary_per_branch.json").read_text())) == {"T1w+T2w"}
+    assert_predicts(project, "ShortTrainer", tmp_path / "predictions", RL_XALIGN)
+
+
+@pytest.mark.slow
+def test_agents_on_stock_plans(tumors, copy_raw, tmp_path):
+    project = copy_raw(tumors, tmp_path)
+    project.run("nnUNetv2_plan_and_preprocess", "-d", project.id, "-c", "3d_fullres", "-npfp", 1, "-np", 1)
+    output = project.train("ShortIntraInter", plans="nnUNetPlans")
+    assert (
+        "NOTE: The plans are nnUNetPlans, which know no modalities. Derived: an encoder for each of T1, T1ce" in output
+    )
+    assert_predicts(project, "ShortIntraInter", tmp_path / "predictions", "nnUNetPlans")
