@@ -283,7 +283,7 @@ def measure_memory(place: Workplace, size: Size, batch_size: int, ours: bool, de
     if device.type == "cpu":  # what PyTorch allocates for itself at the first use of a convolution
         F.conv3d(torch.rand(1, 1, 8, 8, 8, requires_grad=True), torch.rand(1, 1, 3, 3, 3)).sum().backward()
     contestant = Contestant(place, size, batch_size, ours, device)
-    before = _resident_bytes("VmRSS")
+    before = resident_bytes("VmRSS")
     if ours:
         contestant.branch_dropout = 0.0
         contestant.train_until_update()  # the agents' transitions are all there then
@@ -292,10 +292,10 @@ def measure_memory(place: Workplace, size: Size, batch_size: int, ours: bool, de
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     weights = sum(p.numel() * p.element_size() for p in contestant.trainer.network.parameters())
-    return _resident_bytes("VmHWM") - before + weights
+    return resident_bytes("VmHWM") - before + weights
 
 
-def _resident_bytes(entry: str) -> int:
+def resident_bytes(entry: str) -> int:
     """Return the present (VmRSS) or highest (VmHWM) resident memory of this process; Linux only."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))

@@ -93,7 +93,8 @@ class Workplace:
             "nnUNetv2_evaluate_folder", str(reference), str(prediction), "-djfile", str(model / "dataset.json"),
             "-pfile", str(model / "plans.json"), "-np", "1", "--chill",
         )  # fmt: skip
-        names = {str(v): k for k, v in json.loads((model / "dataset.json").read_text())["labels"].items()}
+        labels = json.loads((model / "dataset.json").read_text())["labels"]
+        names = {str(tuple(v) if isinstance(v, list) else v): k for k, v in labels.items()}
         cases = json.loads((prediction / "summary.json").read_text())["metric_per_case"]
         return pd.DataFrame(
             [{names[label]: m["Dice"] for label, m in case["metrics"].items()} for case in cases],

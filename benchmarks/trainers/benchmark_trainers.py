@@ -18,6 +18,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from rl_nnunet.random_state import seed_everything
 from rl_nnunet.trainers.agent_trainer import SEED_VARIABLE
+from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
+from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerGlobalPolicy,
     RLXAlignTrainerNoAGWD,
@@ -82,3 +84,6 @@ RLXAlignTrainerNoXAlignBenchmark = with_schedule(RLXAlignTrainerNoXAlign)
 RLXAlignTrainerNoAuxLossBenchmark = with_schedule(RLXAlignTrainerNoAuxLoss)
 RLXAlignTrainerNoAGWDBenchmark = with_schedule(RLXAlignTrainerNoAGWD)
 RLXAlignTrainerGlobalPolicyBenchmark = with_schedule(RLXAlignTrainerGlobalPolicy)
+IntraInterTrainerBenchmark = with_schedule(IntraInterTrainer)
+IntraInterTrainerNoInterBenchmark = with_schedule(IntraInterTrainerNoInter)
+IntraInterTrainerNoAgentsBenchmark = with_schedule(IntraInterTrainerNoAgents)
