@@ -112,8 +112,8 @@ def common_year(folders: Sequence[CaseFolder], asked: int | None, root: Path) ->
     """
     examples = {folder.year.year: folder.path.name for folder in folders}
     if len(examples) > 1:
-        found = " and ".join(f"{year} ({examples[year]})" for year in sorted(examples))
-        raise InputError(f"{root} holds cases of BraTS {found}; convert each year by itself.")
+        found = ", ".join(f"{year} ({examples[year]})" for year in sorted(examples))
+        raise InputError(f"{root} holds cases of several years, {found}; convert each year by itself.")
     (year,) = examples
     if asked not in (None, year):
         raise InputError(

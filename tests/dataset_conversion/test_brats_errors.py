@@ -74,7 +74,7 @@ def test_validation_cases_only(run_brats, brats_phantom, assert_refused):
 def test_several_years(run_brats, brats, assert_refused):
     source = brats(2021)
     (source / "BraTS-GLI-00003-000").mkdir()
-    assert_refused(run_brats(source), "2021 (", "and 2023 (BraTS-GLI-00003-000)", "convert each year by itself")
+    assert_refused(run_brats(source), "2021 (", ", 2023 (BraTS-GLI-00003-000)", "convert each year by itself")
 
 
 def test_year_that_contradicts_the_names(run_brats, brats_phantom, assert_refused):

@@ -124,8 +124,10 @@ def test_worker_returns_the_sentence_and_the_other_bad_cases(run_mmwhs, mmwhs, a
 
 def test_worker_that_is_killed(run_mmwhs, assert_refused):
     def kill_a_worker():
-        while not multiprocessing.active_children():
+        # Python's pool waits forever if one worker ends before the other one is started.
+        while len(multiprocessing.active_children()) < 2:
             time.sleep(0.005)
+        time.sleep(0.1)
         multiprocessing.active_children()[0].kill()
 
     killer = threading.Thread(target=kill_a_worker)

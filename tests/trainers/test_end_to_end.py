@@ -144,6 +144,18 @@ def test_stock_plans(hearts, copy_raw, tmp_path):
 
 
 @pytest.mark.slow
+def test_swin_plans(hearts, copy_raw, tmp_path):
+    """The paper's encoder; the memory target keeps its patch small."""
+    project = copy_raw(hearts, tmp_path)
+    project.run(
+        "rl_nnunet_plan_and_preprocess", "-d", project.id, "-pl", "RLXAlignSwinPlanner", "-c", "3d_fullres",
+        "-gpu_memory_target", 1, "-npfp", 1, "-np", 1,
+    )  # fmt: skip
+    project.train("ShortTrainer", plans="RLXAlignSwinPlans")
+    assert_predicts(project, "ShortTrainer", tmp_path / "predictions", plans="RLXAlignSwinPlans")
+
+
+@pytest.mark.slow
 def test_validation_flags(trained, tmp_path):
     project = trained.with_results(tmp_path)
     shutil.copytree(trained.results, project.results)
