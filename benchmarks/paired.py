@@ -24,6 +24,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from workflow import Workplace, markdown, stock_plans
 
 DATASETS = {"phantom": "Dataset541_PhantomTumors", "myops": "Dataset542_MyoPS"}
+# The few, thick slices of MyoPS give 3D patches of one slice, on which nnU-Net's augmentation stumbles.
+CONFIGURATIONS = {"phantom": "3d_fullres", "myops": "2d"}
 STOCK = "StockPlans"
 MODELS = {
     "nnUNetTrainer": STOCK,
@@ -63,17 +65,17 @@ def convert_myops(place: Workplace, data: Path) -> None:
     file.write_text(json.dumps(description))
 
 
-def plan(place: Workplace, dataset: str) -> None:
+def plan(place: Workplace, dataset: str, configuration: str) -> None:
     """Plan with both planners on one patch size, and give stock nnU-Net the same patch, encoder and decoder."""
     for planner in ("RLXAlignSmallPlanner", "IntraInterSmallPlanner"):
         place.command(
-            "rl_nnunet_plan_and_preprocess", "-d", dataset[7:10], "-pl", planner, "-c", "3d_fullres", "-npfp", "1",
+            "rl_nnunet_plan_and_preprocess", "-d", dataset[7:10], "-pl", planner, "-c", configuration, "-npfp", "1",
             "-np", "1", nnUNet_n_proc_DA="1",
         )  # fmt: skip
     folder = place.path("nnUNet_preprocessed", dataset)
     files = {planner: folder / f"{planner}SmallPlans.json" for planner in ("RLXAlign", "IntraInter")}
     ours = {planner: json.loads(file.read_text()) for planner, file in files.items()}
-    configurations = {planner: plans["configurations"]["3d_fullres"] for planner, plans in ours.items()}
+    configurations = {planner: plans["configurations"][configuration] for planner, plans in ours.items()}
     # The larger network decides on the patch; strides and kernels belong to it.
     for key in ("patch_size", "batch_size"):
         configurations["RLXAlign"][key] = configurations["IntraInter"][key]
@@ -84,7 +86,8 @@ def plan(place: Workplace, dataset: str) -> None:
         raise SystemExit("The planners chose different topologies; give them another -gpu_memory_target.")
     files["RLXAlign"].write_text(json.dumps(ours["RLXAlign"]))
     channels = range(len(arguments["IntraInter"]["modality_names"]))
-    stock = stock_plans(ours["IntraInter"], STOCK, tuple(channels), configurations["IntraInter"]["batch_size"])
+    stock = stock_plans(ours["IntraInter"], STOCK, tuple(channels), configurations["IntraInter"]["batch_size"],
+                        configuration)  # fmt: skip
     (folder / f"{STOCK}.json").write_text(json.dumps(stock))
 
 
@@ -148,18 +151,19 @@ def main() -> None:
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     place, dataset = Workplace(arguments.output, arguments.device), DATASETS[arguments.data]
+    configuration = CONFIGURATIONS[arguments.data]
     os.environ.update(place.variables)  # the predictor runs in this process
     if not place.path("nnUNet_preprocessed", dataset, f"{STOCK}.json").is_file():
         if arguments.data == "phantom":
             convert_phantom(place, arguments.size, arguments.cases, arguments.noise_sequence)
         else:
             convert_myops(place, Path(os.environ.get("RL_NNUNET_DATA", "../shared/data")).resolve())
-        plan(place, dataset)
+        plan(place, dataset, configuration)
     dice, weights = [], {}
     for trainer in arguments.models:
         for seed in arguments.seeds:
             model = place.train(dataset, f"{trainer}Benchmark", MODELS[trainer], arguments.epochs,
-                                arguments.iterations, seed)  # fmt: skip
+                                arguments.iterations, seed, configuration)  # fmt: skip
             if trainer.startswith("IntraInterTrainer") and not trainer.endswith(("NoInter", "NoAgents")):
                 weights[f"{trainer}, seed {seed}"] = inter_weights(model)
             if not arguments.weights_only:

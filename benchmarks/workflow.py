@@ -72,12 +72,21 @@ class Workplace:
         with open(self.root / "log.txt", "a") as log:
             subprocess.run([str(executable), *words[1:]], env=environment, check=True, stdout=log, stderr=log)
 
-    def train(self, dataset: str, trainer: str, plans: str, epochs: int, iterations: int, seed: int) -> Path:
+    def train(
+        self,
+        dataset: str,
+        trainer: str,
+        plans: str,
+        epochs: int,
+        iterations: int,
+        seed: int,
+        configuration: str = "3d_fullres",
+    ) -> Path:
         """Train on all training cases and return the model's folder; a finished training is not repeated."""
-        model = self.path("nnUNet_results", dataset, f"{trainer}__{plans}__3d_fullres")
+        model = self.path("nnUNet_results", dataset, f"{trainer}__{plans}__{configuration}")
         if not (model / "fold_all" / "checkpoint_final.pth").is_file():
             self.command(
-                "python", "-c", TRAIN, dataset, "3d_fullres", "all", trainer, plans, self.device,
+                "python", "-c", TRAIN, dataset, configuration, "all", trainer, plans, self.device,
                 nnUNet_n_proc_DA="0" if self.device == "cpu" else "12", RL_NNUNET_SEED=str(seed),
                 BENCHMARK_EPOCHS=str(epochs), BENCHMARK_ITERATIONS=str(iterations),
             )  # fmt: skip
@@ -102,24 +111,28 @@ class Workplace:
         )
 
 
-def stock_plans(plans: dict[str, Any], name: str, channels: Sequence[int], batch_size: int) -> dict[str, Any]:
+def stock_plans(
+    plans: dict[str, Any], name: str, channels: Sequence[int], batch_size: int, configuration_name: str = "3d_fullres"
+) -> dict[str, Any]:
     """Return plans of nnU-Net's residual encoder U-Net with patch size, encoder and decoder of our plans.
 
     Parameters
     ----------
     plans : dict
-        Plans of ``RLXAlignPlanner``.
+        Plans of a planner of ours.
     name : str
         Name of the new plans.
     channels : sequence of int
         Input channels to keep.
     batch_size : int
         Batch size of the new plans.
+    configuration_name : str
+        The configuration to keep.
     """
     plans = deepcopy(plans)
     plans["plans_name"] = name
-    configuration = plans["configurations"]["3d_fullres"]
-    plans["configurations"] = {"3d_fullres": configuration}
+    configuration = plans["configurations"][configuration_name]
+    plans["configurations"] = {configuration_name: configuration}
     configuration.pop("next_stage", None)
     configuration["batch_size"] = batch_size
     properties = plans["foreground_intensity_properties_per_channel"]
