@@ -10,9 +10,9 @@ from statistics import fmean
 
 from rl_nnunet.dataset_conversion import volumes
 from rl_nnunet.dataset_conversion.brats import BratsYear
-from rl_nnunet.dataset_conversion.new_folder import new_folder
-from rl_nnunet.dataset_conversion.parallel import convert_all
+from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.errors import InputError
+from rl_nnunet.new_folder import new_folder
 
 
 @dataclass

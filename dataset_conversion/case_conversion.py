@@ -12,7 +12,7 @@ import SimpleITK as sitk
 
 from rl_nnunet.dataset_conversion import volumes
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
-from rl_nnunet.dataset_conversion.parallel import convert_all
+from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.errors import InputError
 
 FILE_ENDING = ".nii.gz"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.parallel import work_on_all
 from rl_nnunet.phantoms.brats_layout import (
     PHANTOM_NOTE,
     SEQUENCES,
@@ -19,8 +20,7 @@ from rl_nnunet.phantoms.brats_layout import (
     plan_brats_jobs,
 )
 from rl_nnunet.phantoms.config import HeadPhantomConfig
-from rl_nnunet.phantoms.output_folder import appearing_at_once
-from rl_nnunet.phantoms.worker_pool import make_cases
+from rl_nnunet.phantoms.output_folder import PROGRESS_LABEL, new_phantom_folder
 
 if TYPE_CHECKING:
     from rl_nnunet.phantoms.brats_write import WrittenBratsCase
@@ -79,14 +79,14 @@ def write_brats_dataset(
         raise InputError(f"There is no phantom of BraTS {year}; choose one of {', '.join(map(str, YEARS))}.")
     if noise_sequence not in (None, *SEQUENCES):
         raise InputError(f"There is no sequence {noise_sequence}; choose one of {', '.join(SEQUENCES)}.")
-    with appearing_at_once(output, overwrite, _find_foreign) as folder:
+    with new_phantom_folder(output, overwrite, _find_foreign) as folder:
         # Imported late, so that a folder that cannot be written is reported at once.
         from rl_nnunet.phantoms.brats_tables import write_tables
         from rl_nnunet.phantoms.brats_write import write_brats_case
 
         config = config or HeadPhantomConfig()
         jobs = plan_brats_jobs(year, cases, test_cases, seed, config, test_labels, noise_sequence)
-        written = make_cases(partial(write_brats_case, folder), jobs, processes)
+        written = work_on_all(partial(write_brats_case, folder), jobs, processes, PROGRESS_LABEL)
         write_tables(folder, written)
     return written
 

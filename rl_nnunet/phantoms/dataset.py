@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_nnunet.parallel import work_on_all
 from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.output_folder import appearing_at_once
-from rl_nnunet.phantoms.worker_pool import make_cases
+from rl_nnunet.phantoms.output_folder import PROGRESS_LABEL, new_phantom_folder
 
 if TYPE_CHECKING:
     from rl_nnunet.phantoms.write import WrittenCase
@@ -73,7 +73,7 @@ def write_heart_dataset(
     InputError
         If the folder exists or cannot be written.
     """
-    with appearing_at_once(output, overwrite, _find_foreign) as folder:
+    with new_phantom_folder(output, overwrite, _find_foreign) as folder:
         # Imported late, so that a folder that cannot be written is reported at once.
         from rl_nnunet.phantoms.write import plan_jobs, write_case
 
@@ -81,7 +81,7 @@ def write_heart_dataset(
         jobs = plan_jobs(seed, cases, test_cases, config, paired, paired_test, rotate_mr, test_labels)
         for name in {job.folder for job in jobs}:
             (folder / name).mkdir()
-        written = make_cases(partial(write_case, folder), jobs, processes)
+        written = work_on_all(partial(write_case, folder), jobs, processes, PROGRESS_LABEL)
         if rotate_mr:
             _write_rotations(folder / ROTATIONS_FILE, written)
     return written

@@ -1,19 +1,20 @@
-"""An output folder that appears at once when it is complete, and never replaces what is not ours."""
+"""The folder of a phantom data set: it appears at once when it is complete, and never replaces what is not ours."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.new_folder import new_folder
+
+PROGRESS_LABEL = "Making phantoms"
 
 
 @contextmanager
-def appearing_at_once(
+def new_phantom_folder(
     output: Path | str, overwrite: bool, find_foreign: Callable[[Path], str | None]
 ) -> Iterator[Path]:
     """Give a folder to write to that becomes `output` only when all went well, and is removed otherwise.
@@ -34,36 +35,11 @@ def appearing_at_once(
     """
     output = Path(os.path.abspath(Path(output).expanduser()))
     _check_replaceable(output, overwrite, find_foreign)
-    created, temporary = [], None
     try:
-        created = [parent for parent in output.parents if not parent.exists()]
-        output.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".partial", dir=output.parent))
-        content = temporary / "content"
-        content.mkdir()
-        yield content
-        _swap_in(content, output, temporary / "replaced")
-        created = []
+        with new_folder(output) as folder:
+            yield folder
     except OSError as error:
         raise InputError(f"{output} cannot be written: {error.strerror or error}.") from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-        for parent in created:
-            if parent.exists():
-                parent.rmdir()
-
-
-def _swap_in(content: Path, output: Path, replaced: Path) -> None:
-    if not output.exists():
-        content.rename(output)
-        return
-    output.rename(replaced)
-    try:
-        content.rename(output)
-    except OSError:
-        replaced.rename(output)
-        raise
 
 
 def _check_replaceable(output: Path, overwrite: bool, find_foreign: Callable[[Path], str | None]) -> None:

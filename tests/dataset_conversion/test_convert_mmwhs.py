@@ -260,7 +260,7 @@ def test_run_after_a_killed_one(converted, kill_run, mmwhs, raw):
 
 
 def test_work_of_a_run_beside_is_not_touched(run_mmwhs, raw, assert_refused):
-    from rl_nnunet.dataset_conversion.new_folder import new_folder
+    from rl_nnunet.new_folder import new_folder
 
     with new_folder(raw / "Dataset502_Other") as beside, new_folder(raw / "Dataset501_MMWHS") as same:
         assert_refused(run_mmwhs(), "Another run is writing", left=[beside.parent.name, same.parent.name])
@@ -271,9 +271,9 @@ def test_workers_end_with_a_killed_parent(tmp_path):
     program = (
         "import multiprocessing, os, time\n"
         "from concurrent.futures import ProcessPoolExecutor\n"
-        "from rl_nnunet.dataset_conversion.parallel import _prepare_worker\n"
+        "from rl_nnunet.parallel import prepare_worker\n"
         "if __name__ == '__main__':\n"
-        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), initializer=_prepare_worker)\n"
+        "    pool = ProcessPoolExecutor(1, multiprocessing.get_context('spawn'), initializer=prepare_worker)\n"
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    time.sleep(60)\n"
     )

@@ -256,7 +256,7 @@ def test_failure_while_overwriting_keeps_what_was_there(dataset, tmp_path, monke
     original_rename = Path.rename
 
     def rename(path, target):
-        if path.name == "content":
+        if path.name == "new":
             raise OSError(16, "Device or resource busy")
         return original_rename(path, target)
 
@@ -271,7 +271,7 @@ def test_kill_leaves_nothing_behind(tmp_path):
     arguments = ["-o", str(tmp_path / "heart"), "--cases", "500", "--size", "48", "-np", "1"]
     process = subprocess.Popen([*COMMAND, *arguments], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
-    while not list(tmp_path.glob(".heart.*.partial/content/ct_train/*")) and time.monotonic() < deadline:
+    while not list(tmp_path.glob(".rl_nnunet_unfinished_heart/new/ct_train/*")) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 128 + signal.SIGTERM

@@ -12,7 +12,7 @@ from pathlib import Path
 from rl_nnunet.errors import InputError
 
 # nnU-Net takes every folder that starts with "Dataset" for a data set.
-UNFINISHED_PREFIX = ".rl_nnunet_converting_"
+UNFINISHED_PREFIX = ".rl_nnunet_unfinished_"
 
 
 @contextlib.contextmanager
@@ -25,9 +25,25 @@ def new_folder(target: Path) -> Iterator[Path]:
     Parameters
     ----------
     target : Path
-        The folder to be; what exists there is replaced.
+        The folder to be; what exists there is replaced. Missing parents are created, and removed with it.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
+    created = [parent for parent in target.parents if not parent.exists()]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _workshop(target) as workshop:
+            folder = workshop / "new"
+            folder.mkdir()
+            yield folder
+            _swap_in(folder, target, workshop / "replaced")
+    finally:
+        for parent in created:
+            with contextlib.suppress(OSError):  # not empty: the target is in it
+                parent.rmdir()
+
+
+@contextlib.contextmanager
+def _workshop(target: Path) -> Iterator[Path]:
+    """Provide the hidden folder beside the target, locked, and remove it with all that is in it."""
     _remove_leftovers(target.parent)
     workshop = target.parent / f"{UNFINISHED_PREFIX}{target.name}"
     try:
@@ -38,22 +54,22 @@ def new_folder(target: Path) -> Iterator[Path]:
         ) from None
     lock = _try_lock(workshop)
     try:
-        folder = workshop / "new"
-        folder.mkdir()
-        yield folder
-        replaced = workshop / "replaced"
-        if target.exists():
-            target.rename(replaced)
-        try:
-            folder.rename(target)
-        except OSError:
-            if replaced.exists():
-                replaced.rename(target)
-            raise
+        yield workshop
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
         if lock is not None:
             os.close(lock)
+
+
+def _swap_in(folder: Path, target: Path, replaced: Path) -> None:
+    if target.exists():
+        target.rename(replaced)
+    try:
+        folder.rename(target)
+    except OSError:
+        if replaced.exists():
+            replaced.rename(target)
+        raise
 
 
 def _try_lock(folder: Path) -> int | None:
