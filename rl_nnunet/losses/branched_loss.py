@@ -32,6 +32,10 @@ class BranchedOutput(Protocol):
     alignments: list
     link_samples: list[int]
 
+    def mean_logits(self) -> list[Tensor] | Tensor:
+        """Return the mean of the logits of each sample's present branches."""
+        ...
+
 
 @dataclass(frozen=True)
 class AlignmentLossConfig:
@@ -143,6 +147,9 @@ class BranchedLoss(nn.Module):
             output=output,
         )
         total = dice_total + entropy_total
+        if not self.own_targets and len(dice) > 1:
+            decision = output.mean_logits()
+            total = total + self.dice(decision, target) + self.cross_entropy(decision, target)
         return total if self.alignment is None else total + self.alignment.weight * alignment
 
     def target_of_branch(

@@ -53,6 +53,31 @@ class BranchOutput(NamedTuple):
     alignments: list[Alignment]
     link_samples: list[int]
 
+    def mean_logits(self) -> list[Tensor] | Tensor:
+        """Return the mean of the logits of each sample's present branches, in the structure of the logits."""
+        batch_size = 1 + max(max(indices) for indices in self.samples if indices)
+        first = next(logits for logits in self.logits if logits is not None)
+        if isinstance(first, list):
+            return [self._mean_of_scale(batch_size, scale) for scale in range(len(first))]
+        return self._mean_of_scale(batch_size, None)
+
+    def _mean_of_scale(self, batch_size: int, scale: int | None) -> Tensor:
+        present = [
+            (logits if scale is None else logits[scale], indices)
+            for logits, indices in zip(self.logits, self.samples, strict=True)
+            if logits is not None
+        ]
+        if all(len(indices) == batch_size for _, indices in present):
+            return sum(logits for logits, _ in present) / len(present)
+        first = present[0][0]
+        total = first.new_zeros((batch_size, *first.shape[1:]))
+        count = first.new_zeros((batch_size, *[1] * (first.ndim - 1)))
+        for logits, indices in present:
+            index = torch.tensor(indices, device=first.device)
+            total = total.index_add(0, index, logits)
+            count[index] += 1
+        return total / count
+
 
 class BranchDecoders(nn.ModuleList):
     """One decoder per branch, with the one switch for deep supervision that nnU-Net sets."""
@@ -211,12 +236,7 @@ class RLU2Net(nn.Module):
             branches, (samples, classes, *spatial), as a list over scales with deep supervision.
         """
         output = self.forward_branches(x)
-        if self.training:
-            return output
-        if self.decoder.deep_supervision:
-            scales = range(len(next(logits for logits in output.logits if logits is not None)))
-            return [self._mean_of_branches(output, len(x), scale) for scale in scales]
-        return self._mean_of_branches(output, len(x), None)
+        return output if self.training else output.mean_logits()
 
     def forward_branches(self, x: Tensor) -> BranchOutput:
         """Segment a batch and keep the branches apart."""
@@ -275,23 +295,6 @@ class RLU2Net(nn.Module):
         ]
         table = torch.tensor(chosen, dtype=torch.long, device=device).view(-1, 5)
         return Links(table[:, 0], table[:, 1], table[:, 2:4]), [link[4] for link in chosen]
-
-    @staticmethod
-    def _mean_of_branches(output: BranchOutput, batch_size: int, scale: int | None) -> Tensor:
-        present = [
-            (logits if scale is None else logits[scale], indices)
-            for logits, indices in zip(output.logits, output.samples, strict=True)
-            if logits is not None
-        ]
-        if all(len(indices) == batch_size for _, indices in present):
-            return sum(logits for logits, _ in present) / len(present)
-        first = present[0][0]
-        total = first.new_zeros((batch_size, *first.shape[1:]))
-        count = first.new_zeros((batch_size, *[1] * (first.ndim - 1)))
-        for logits, indices in present:
-            total[indices] += logits
-            count[indices] += 1
-        return total / count
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
         """Return the number of feature-map values of one sample with all branches; nnU-Net plans memory with it.

@@ -32,6 +32,22 @@ def loss(own_targets=True, agwd=True, alignment=AlignmentLossConfig(0.1, 2.0, 3.
     return BranchedLoss(dice, cross_entropy, branches, own_targets, *weights, alignment)
 
 
+def mean_logits(branch_logits, samples):
+    """The mean over the branches that a sample has, sample by sample."""
+    first = next(logits for logits in branch_logits if logits is not None)
+    if isinstance(first, list):
+        scales = range(len(first))
+        return [mean_logits([logits and logits[s] for logits in branch_logits], samples) for s in scales]
+    own = {
+        sample: [
+            logits[rows.index(sample)] for logits, rows in zip(branch_logits, samples, strict=True) if sample in rows
+        ]
+        for rows in samples
+        for sample in rows
+    }
+    return torch.stack([torch.stack(own[sample]).mean(0) for sample in sorted(own)])
+
+
 def output(samples, stages=2, scales=None):
     """Random logits of each branch for its samples, random maps of each stage."""
     torch.manual_seed(0)
@@ -41,9 +57,11 @@ def output(samples, stages=2, scales=None):
         return made if scales else made[0]
 
     maps = [SimpleNamespace(main=torch.randn(2, 3, 4, 4), aligned=torch.randn(2, 3, 4, 4)) for _ in range(stages)]
+    branch_logits = [logits(len(indices)) if indices else None for indices in samples]
     return SimpleNamespace(
-        logits=[logits(len(indices)) if indices else None for indices in samples],
+        logits=branch_logits,
         samples=samples,
+        mean_logits=lambda: mean_logits(branch_logits, samples),
         alignments=maps,
         link_samples=[0, 0] if stages else [],
     )
@@ -84,10 +102,11 @@ def test_total_is_the_formula():
     torch.testing.assert_close(gradient, torch.autograd.grad(weighted, out.logits[0])[0])
 
 
-def test_paired_branches_share_the_target():
+def test_paired_branches_and_their_mean_share_the_target():
     module, out = loss(own_targets=False, agwd=False, alignment=None), output([[0, 1], [0, 1]], stages=0)
     target = torch.randint(0, 2, (2, 1, 4, 4))
-    expected = sum(dice(logits, target) + cross_entropy(logits, target) for logits in out.logits)
+    judged = [*out.logits, sum(out.logits) / 2]
+    expected = sum(dice(logits, target) + cross_entropy(logits, target) for logits in judged)
     torch.testing.assert_close(module(out, target), expected)
     assert module.report.dice_weights == module.report.cross_entropy_weights == [1.0, 1.0]
 
@@ -100,6 +119,9 @@ def test_each_branch_is_judged_on_its_own_samples(own_targets):
     for branch, indices in enumerate(out.samples):
         own = target[indices, branch : branch + 1] if own_targets else target[indices]
         expected = expected + dice(out.logits[branch], own) + cross_entropy(out.logits[branch], own)
+    if not own_targets:  # the mean of what each sample has
+        mean = torch.stack([out.logits[1][0], out.logits[0][0], out.logits[1][1]])
+        expected = expected + dice(mean, target) + cross_entropy(mean, target)
     torch.testing.assert_close(module(out, target), expected)
 
 
