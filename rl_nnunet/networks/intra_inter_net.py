@@ -3,12 +3,18 @@
 After Zhang et al., "Reinforcement Learning Driven Intra-modal and Inter-modal Representation Learning for 3D Medical
 Image Classification", section 2, with nnU-Net's encoders and decoder in the place of its classifier::
 
-    x_m - stem_m - (x W_s) - encoder_m -+- head_m ---------------------------------- O_m
+    x_m - stem_m - (x W_s) - encoder_m -+- head_m ------------------------------------ O_m
                                         +- (x W_f,m) - concat, 1x1 per stage - decoder - O_fusion
 
 W_s are the intra agent's weights of the channels behind the stem, the same for all modalities; W_f are the inter
 agent's weights, one per modality (eq. 1). Iteration 0 runs with all weights 1; after each iteration the agents see what
-came out and propose the weights of the next, T times. The decision is the sum of all outputs of the last iteration.
+came out and propose the weights of the next, T times. The decision is the sum of all outputs of the last iteration,
+each modality's weighed as its features were: ``O_fusion + sum W_f,m O_m``.
+
+The paper sums the outputs without weights. But what W_f does to the concatenation, the fusion layer behind it can
+undo: it learns within a few hundred steps to ignore a useless modality, whose weight then makes no difference to the
+reward, and drifts. A modality's own output cannot be undone, because it is trained alone; weighed, it is what tells the
+inter agent what the modality is worth (docs/benchmarks.md has the measurement with and without).
 
 Where the paper, which classifies, is silent: W_f weighs the modality's maps of every stage, because the decoder takes
 them all; the fully connected fusion layer is a 1x1 convolution per stage; a modality's own head is one 1x1 convolution
@@ -59,7 +65,7 @@ class IterationOutput(NamedTuple):
     modalities : list of Tensor or None
         O_m, (samples with the modality, classes, *spatial); None where no sample has it.
     decision : Tensor
-        Sum of all outputs, (B, classes, *spatial).
+        Weighted sum of all outputs, (B, classes, *spatial).
     """
 
     fused: list[Tensor] | Tensor
@@ -273,7 +279,7 @@ class IntraInterNet(nn.Module):
         fused = self.decoder([*(self._fuse(maps, stage, inter, samples) for stage in stages), deepest])
         own = [None if one is None else head(one) for head, one in zip(self.heads, maps, strict=True)]
         decision = (fused[0] if isinstance(fused, list) else fused) + sum(
-            self._place(logits, rows, len(kept)) * kept[:, m].view(-1, 1, *spatial)
+            self._place(logits, rows, len(kept)) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )

@@ -29,13 +29,15 @@ def test_transitions():
     agents.learn({"inter": episode}, probabilities)
     stored = agents.agents["inter"].state_dict()["transitions"]
     assert len(stored) == 3
+    gains = [[0.0, 0.0], [0.1, 0.0], [-0.1, 0.1]]
     for step, rewards in enumerate([[0.1, 0.0], [-0.2, 0.1], [0.5, 0.2]]):
         transition = stored[step]
         torch.testing.assert_close(transition["reward"], torch.tensor(rewards))
         assert transition["terminal"].tolist() == [step == 2] * 2
         assert torch.equal(transition["action"], episode.actions[:, step])
         assert transition["context"]["step"].tolist() == [step] * 2
-        torch.testing.assert_close(transition["state"][:, -1], torch.full((2,), step / 3))
+        torch.testing.assert_close(transition["state"][:, -2], torch.full((2,), step / 3))
+        torch.testing.assert_close(transition["state"][:, -1], torch.tensor(gains[step]))
     for step in range(2):
         assert torch.equal(stored[step]["next_state"], stored[step + 1]["state"])
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from rl_nnunet.agents.gaussian_policy import weights_of
 from rl_nnunet.networks.intra_inter_net import IntraInterNet, IntraInterOutput, ModalityHead
 
 
@@ -55,7 +56,11 @@ def test_training_output(tiny, dimension, residual, deep_supervision):
     for iteration in output.iterations:
         assert finest(iteration.fused).shape == (2, 2, *size)
         assert [logits.shape for logits in iteration.modalities] == [(2, 2, *size)] * 3
-        torch.testing.assert_close(iteration.decision, finest(iteration.fused) + sum(iteration.modalities))
+    first, last = output.iterations[0], output.iterations[-1]
+    torch.testing.assert_close(first.decision, finest(first.fused) + sum(first.modalities))
+    weights = weights_of(output.episodes["inter"].actions[:, -1]).T.reshape(3, 2, *[1] * (dimension + 1))
+    weighted = sum(w * logits for w, logits in zip(weights, last.modalities, strict=True))
+    torch.testing.assert_close(last.decision, finest(last.fused) + weighted)
     assert output.episodes["intra"].actions.shape == (2, 3, 4)
     assert output.episodes["inter"].actions.shape == (2, 3, 3)
     assert output.episodes["inter"].observations.shape == (2, 3, 8)
@@ -90,7 +95,7 @@ def test_first_iteration_has_all_weights_one(tiny):
 
 
 def test_weights_act_where_the_paper_says(tiny):
-    """The inter agent's weights scale the modalities before they are joined; the own outputs do not see them."""
+    """The inter agent's weights scale what is joined, but not what a modality's own output is computed from."""
     network = tiny(2, modalities=2)
     maps = [[torch.randn(1, size, 4, 4) for size in (4, 6, 8)] for _ in range(2)]
     inter = torch.tensor([[0.5, 2.0]])
