@@ -2,6 +2,10 @@
 
 Dice and cross entropy come from outside (nnU-Net's own classes, so that ignore label, regions, deep supervision and
 batch Dice keep working) and are given twice, once for each term, because eq. 18-19 balance each on its own.
+
+The paper's data are unpaired, and each branch is judged on its own. Paired branches share one label map and are
+predicted together, hence the mean of their logits is judged, too: a branch that is trained alone learns to deny a
+structure that its modality does not show, and in the mean it then outvotes the branch that sees it.
 """
 
 from __future__ import annotations
@@ -148,9 +152,13 @@ class BranchedLoss(nn.Module):
         )
         total = dice_total + entropy_total
         if not self.own_targets and len(dice) > 1:
-            decision = output.mean_logits()
-            total = total + self.dice(decision, target) + self.cross_entropy(decision, target)
+            total = total + self.decision_loss(output, target)
         return total if self.alignment is None else total + self.alignment.weight * alignment
+
+    def decision_loss(self, output: BranchedOutput, target: Tensor | list[Tensor]) -> Tensor:
+        """Return the loss of the mean of the branches, which share one target."""
+        decision = output.mean_logits()
+        return self.dice(decision, target) + self.cross_entropy(decision, target)
 
     def target_of_branch(
         self, target: Tensor | list[Tensor], branch: int, samples: Sequence[int]
