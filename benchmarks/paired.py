@@ -127,12 +127,18 @@ def evaluate(place: Workplace, model: Path, dataset: str) -> dict[str, pd.Series
 
 
 def inter_weights(model: Path) -> dict[str, float]:
-    """Return the inter agent's mean weight of every modality in the last epoch, and the rewards' rise."""
+    """Return the inter agent's mean weight of every modality in the last epoch, and what the agents gain.
+
+    The gain p_T - p_0 is the sum of an episode's rewards. It has less room the better iteration 0 becomes; hence also
+    its share of what iteration 0 leaves, 1 - p_0.
+    """
     log = torch.load(model / "fold_all" / "checkpoint_final.pth", weights_only=False, map_location="cpu")["logging"]
     row = {key.removeprefix("weight_"): values[-1] for key, values in log.items() if key.startswith("weight_")}
-    rewards = pd.DataFrame({key: values for key, values in log.items() if key.startswith("reward_")}).sum(axis=1)
-    half = len(rewards) // 2
-    return {**row, "reward, first half": rewards[:half].mean(), "reward, second half": rewards[half:].mean()}
+    probabilities = [values for key, values in log.items() if key.startswith("probability_iteration")]
+    for name, epoch in {"first": 0, "last": -1}.items():
+        start, end = probabilities[0][epoch], probabilities[-1][epoch]
+        row |= {f"gain, {name} epoch": end - start, f"share, {name} epoch": (end - start) / (1 - start)}
+    return row
 
 
 def main() -> None:
