@@ -35,6 +35,9 @@ class BratsYear:
         Column of the name of a case in the tables on survival, in lower case; empty if the year has no tables.
     mapping_column : str
         The same for the tables that map names from year to year, and state the grade.
+    includes : tuple of int
+        Other years whose cases can be converted together with those of this one, as their files have the same names
+        and their labels are some of its labels.
     """
 
     year: int
@@ -44,6 +47,7 @@ class BratsYear:
     post_treatment: bool = False
     name_column: str = ""
     mapping_column: str = ""
+    includes: tuple[int, ...] = ()
 
     @property
     def labels(self) -> LabelScheme:
@@ -67,10 +71,11 @@ def _pattern(expression: str) -> re.Pattern[str]:
 YEARS = {
     year.year: year
     for year in (
-        # The last number of a name of 2018 and 2019 counts the scans of a patient.
+        # The last number of a name of 2018 and 2019 counts the scans of a patient; without it, BraTS19_Training_Data
+        # would be a case.
         BratsYear(
             2018,
-            _pattern(r"(?P<patient>BraTS18_[^_]+_.+?)(_\d+)?"),
+            _pattern(r"(?P<patient>BraTS18_[^_]+_.+?)_\d+"),
             _OLD_SUFFIXES,
             4,
             name_column="brats18id",
@@ -78,7 +83,7 @@ YEARS = {
         ),
         BratsYear(
             2019,
-            _pattern(r"(?P<patient>BraTS19_[^_]+_.+?)(_\d+)?"),
+            _pattern(r"(?P<patient>BraTS19_[^_]+_.+?)_\d+"),
             _OLD_SUFFIXES,
             4,
             name_column="brats19id",
@@ -95,8 +100,15 @@ YEARS = {
         BratsYear(2021, _pattern(r"(?P<patient>BraTS2021_\d+)"), _OLD_SUFFIXES, 4),
         # The last number is the time point: from 100 on, it is after treatment.
         BratsYear(2023, _pattern(r"(?P<patient>BraTS-GLI-\d+)-0\d\d"), _NEW_SUFFIXES, 3),
-        BratsYear(2024, _pattern(r"(?P<patient>BraTS-GLI-\d+)-[1-9]\d\d"), _NEW_SUFFIXES, 3, post_treatment=True),
+        BratsYear(
+            2024,
+            _pattern(r"(?P<patient>BraTS-GLI-\d+)-[1-9]\d\d"),
+            _NEW_SUFFIXES,
+            3,
+            post_treatment=True,
+            includes=(2023,),
+        ),
     )
 }
-# The one file of BraTS that is not named after its case.
-MISNAMED_SEGMENTATIONS = {"BraTS20_Training_355": "W39_1998.09.19_Segm"}
+# The one file of BraTS that is not named after its case; both in lower case.
+MISNAMED_SEGMENTATIONS = {"brats20_training_355": "w39_1998.09.19_segm"}

@@ -14,7 +14,13 @@ from rl_nnunet.errors import InputError
 ENDINGS = (".nii.gz", ".nii")
 GRADES = ("HGG", "LGG")
 VALIDATION_MARK = "valid"
-TABLE_STARTS = ("survival_", "name_mapping")
+TABLES = (
+    "survival_data.csv",
+    "survival_info.csv",
+    "survival_evaluation.csv",
+    "name_mapping.csv",
+    "name_mapping_validation_data.csv",
+)
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def find_case_folders(folder: Path) -> tuple[list[CaseFolder], list[Path]]:
             subfolders.clear()
             continue
         visited.add(real)
-        tables += [Path(place, name) for name in sorted(files) if _is_table(name)]
+        tables += [Path(place, name) for name in sorted(files) if name.lower() in TABLES]
         # macOS puts its own files, called like ours, into folders of archives.
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
     if not found:
@@ -78,10 +84,6 @@ def find_case_folders(folder: Path) -> tuple[list[CaseFolder], list[Path]]:
 
 def _refuse(error: OSError) -> None:
     raise InputError(f"{error.filename} cannot be read ({error.strerror}); check its permissions.")
-
-
-def _is_table(name: str) -> bool:
-    return name.lower().startswith(TABLE_STARTS) and name.lower().endswith(".csv")
 
 
 def _case_folder(root: Path, path: Path) -> CaseFolder | None:
@@ -103,7 +105,7 @@ def _check_unique(folders: Sequence[CaseFolder]) -> None:
 
 
 def common_year(folders: Sequence[CaseFolder], asked: int | None, root: Path) -> BratsYear:
-    """Return the year that all cases belong to.
+    """Return the year that all cases belong to, or the one asked for if it includes the others.
 
     Raises
     ------
@@ -112,8 +114,12 @@ def common_year(folders: Sequence[CaseFolder], asked: int | None, root: Path) ->
     """
     examples = {folder.year.year: folder.path.name for folder in folders}
     if len(examples) > 1:
+        joint = next((year for year in examples if set(examples) == {year, *YEARS[year].includes}), None)
+        if asked is not None and asked == joint:
+            return YEARS[joint]
         found = ", ".join(f"{year} ({examples[year]})" for year in sorted(examples))
-        raise InputError(f"{root} holds cases of several years, {found}; convert each year by itself.")
+        remedy = f", or all of them together with --year {joint}" if joint else ""
+        raise InputError(f"{root} holds cases of several years, {found}; convert each year by itself{remedy}.")
     (year,) = examples
     if asked not in (None, year):
         raise InputError(
@@ -165,15 +171,24 @@ def _files(folder: CaseFolder) -> dict[str, Path]:
     """Return the files of the sequences and the segmentation, as far as they are there."""
     name = folder.path.name
     stems = {(name + suffix).lower(): kind for kind, suffix in folder.year.suffixes.items()}
-    if name in MISNAMED_SEGMENTATIONS:
-        stems[MISNAMED_SEGMENTATIONS[name].lower()] = SEGMENTATION
+    if name.lower() in MISNAMED_SEGMENTATIONS:
+        stems[MISNAMED_SEGMENTATIONS[name.lower()]] = SEGMENTATION
     found: dict[str, Path] = {}
     for path in sorted(folder.path.iterdir()):
         ending = next((ending for ending in ENDINGS if path.name.lower().endswith(ending)), "")
         kind = stems.get(path.name.lower().removesuffix(ending)) if ending else None
-        if kind is None or not path.is_file():
+        file = _file_at(path) if kind else None
+        if file is None:
             continue
-        other = found.setdefault(kind, path)
-        if other != path:
-            raise InputError(f"{other} and {path} are two files of one case; remove one of them.")
+        other = found.setdefault(kind, file)
+        if other != file:
+            raise InputError(f"{other} and {file} are two files of one case; remove one of them.")
     return found
+
+
+def _file_at(path: Path) -> Path | None:
+    """Return the file at a path; copies on Kaggle have a folder there, with the file under a name of its own."""
+    if path.is_file():
+        return path
+    inside = [file for file in sorted(path.glob("[!.]*")) if file.name.lower().endswith(ENDINGS) and file.is_file()]
+    return inside[0] if len(inside) == 1 else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
 from rl_nnunet.dataset_conversion.brats import BratsYear
@@ -16,8 +16,17 @@ COLUMNS = ("grade", "age", "survival_days", "survival_censored", "resection")
 UNKNOWN = ("", "na", "nan", "n/a")
 
 
-def read_tables(paths: Iterable[Path], year: BratsYear) -> dict[str, dict[str, str]]:
+def read_tables(paths: Iterable[Path], year: BratsYear, cases: Container[str]) -> dict[str, dict[str, str]]:
     """Return what the tables tell: per name of a case (in lower case), text per entry of `COLUMNS`, as far as known.
+
+    Parameters
+    ----------
+    paths : iterable of Path
+        The tables.
+    year : BratsYear
+        The year that they belong to.
+    cases : container of str
+        The names of the cases, in lower case; rows on others are ignored.
 
     Raises
     ------
@@ -28,6 +37,8 @@ def read_tables(paths: Iterable[Path], year: BratsYear) -> dict[str, dict[str, s
     known: dict[str, dict[str, str]] = {}
     for path in paths if year.name_column else ():
         for name, row in _rows(path, year):
+            if name.lower() not in cases:
+                continue
             details = known.setdefault(name.lower(), {})
             for column, value in _understand(row, path, name).items():
                 if details.setdefault(column, value) != value:

@@ -73,7 +73,8 @@ def _parser() -> argparse.ArgumentParser:
         "--year",
         choices=["auto", *map(str, YEARS)],
         default="auto",
-        help="year of the data; auto tells it from the names of the cases (default: auto)",
+        help="year of the data; auto tells it from the names of the cases; 2024 takes cases before treatment, named "
+        "like those of 2023, along with those after it (default: auto)",
     )
     parser.add_argument(
         "--branches",
@@ -141,7 +142,7 @@ def find_brats_cases(
     """
     folders, tables = find_case_folders(folder)
     year = common_year(folders, asked, folder)
-    known = read_tables(tables, year)
+    known = read_tables(tables, year, {place.path.name.lower() for place in folders})
     channels = [sequence for sequences in branches.values() for sequence in sequences]
     found = [(place, make_case(place, channels, list(branches))) for place in folders]
     cases = [_with_details(case, place, known.get(case.identifier.lower(), {})) for place, case in found]

@@ -112,16 +112,16 @@ def choose_year(record: dict[str, Any], asked: int | None, folder: Path) -> Brat
     recorded = record.get(YEAR_KEY)
     if recorded is None and asked is None:
         raise InputError(f"{folder} has no dataset.json that records the year of BraTS; add --year.")
-    if None not in (recorded, asked) and recorded != asked:
-        raise InputError(
-            f"--year {asked}: {folder / 'dataset.json'} records BraTS {recorded}; correct --year, or leave it out."
-        )
-    year = YEARS.get(asked if recorded is None else recorded)
-    if year is None:
+    year = asked if recorded is None else recorded
+    if not isinstance(year, int) or year not in YEARS:
         raise InputError(
             f"{folder / 'dataset.json'} records BraTS {recorded!r}; known are {', '.join(map(str, YEARS))}: correct it."
         )
-    return year
+    if asked not in (None, year):
+        raise InputError(
+            f"--year {asked}: {folder / 'dataset.json'} records BraTS {year}; correct --year, or leave it out."
+        )
+    return YEARS[year]
 
 
 def check_output(output: Path, predictions: Path, *, overwrite: bool) -> Path:

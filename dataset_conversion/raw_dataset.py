@@ -25,7 +25,7 @@ from rl_nnunet.dataset_conversion.case_conversion import (
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
 from rl_nnunet.dataset_conversion.summary import format_summary
 from rl_nnunet.errors import InputError
-from rl_nnunet.new_folder import new_folder
+from rl_nnunet.new_folder import UNFINISHED_PREFIX, new_folder
 
 SPLIT_SEED = 12345
 
@@ -103,6 +103,7 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
     target = check_target(dataset, overwrite)
     try:
         with new_folder(target) as folder:
+            _check_no_other_run(dataset, target)
             for subfolder in ("imagesTr", "labelsTr", *_test_folders(dataset.cases)):
                 (folder / subfolder).mkdir()
             settings = CaseSettings(folder, len(dataset.channel_names), dataset.labels, dataset.orientation)
@@ -111,6 +112,8 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
                 (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
             _write_case_table(dataset.cases, folder)
             _write_dataset_json(dataset, folder, len(training))
+            # A data set of another name may have got the ID since.
+            _check_id(dataset)
     except OSError as error:
         raise InputError(unwritable(error)) from None
     print(format_summary(reports, list(dataset.branches), list(dataset.labels.structures), dataset.stratified_by))
@@ -225,15 +228,29 @@ def check_target(dataset: RawDataset, overwrite: bool) -> Path:
         raise InputError(f"The data set ID {dataset.dataset_id} is not possible; choose one from 1 to 999.")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", dataset.name):
         raise InputError(f"The name {dataset.name!r} is not possible; use letters, digits, '_', '-' and '.' only.")
+    _check_id(dataset)
+    target = Path(raw).absolute() / dataset.folder_name
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} exists already; add --overwrite to replace it, or choose another ID.")
+    return target
+
+
+def _check_id(dataset: RawDataset) -> None:
     for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         folder = os.environ.get(variable)
         for other in sorted(Path(folder).glob(f"Dataset{dataset.dataset_id:03d}_*")) if folder else ():
             if other.name != dataset.folder_name:
                 raise InputError(f"The data set ID {dataset.dataset_id} is taken by {other}; choose another ID.")
-    target = Path(raw).absolute() / dataset.folder_name
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already; add --overwrite to replace it, or choose another ID.")
-    return target
+
+
+def _check_no_other_run(dataset: RawDataset, target: Path) -> None:
+    """Refuse an ID that a run beside this one writes to; what killed runs left must have been removed by now."""
+    for other in sorted(target.parent.glob(f"{UNFINISHED_PREFIX}Dataset{dataset.dataset_id:03d}_*")):
+        if other.name != UNFINISHED_PREFIX + target.name:
+            raise InputError(
+                f"Another run is writing a data set with the ID {dataset.dataset_id}; choose another ID, or remove "
+                f"{other} if there is none."
+            )
 
 
 def _stale_notices(dataset: RawDataset) -> list[str]:

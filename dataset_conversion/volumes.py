@@ -6,6 +6,7 @@ import contextlib
 import errno
 import gzip
 import itertools
+import logging
 import os
 import sys
 import zlib
@@ -15,15 +16,25 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import SimpleITK as sitk
+from nibabel import imageglobals
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 
 from rl_nnunet.dataset_conversion.cases import LabelScheme
 from rl_nnunet.errors import InputError
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
+GZIP_START = b"\x1f\x8b"
 # Two headers describe one grid if no corner of the volume moves by more than this part of the smallest voxel edge.
 GRID_TOLERANCE = 0.1
+# A whole number stored with a rescale slope comes back this close to itself: 8 bits for the values up to 4 miss it by
+# up to 4 / 255 / 2, 16 bits for those up to 850 by less. Anything farther off is no rounding.
+WHOLE_NUMBER_TOLERANCE = 0.02
 # Differences below this many mm are what a header's 32-bit floats round away, and not worth a notice.
 ROUNDING_MM = 1e-5
+
+# nibabel prints remarks on headers; those that matter become a sentence.
+imageglobals.logger.setLevel(logging.CRITICAL)
 
 
 @contextlib.contextmanager
@@ -54,32 +65,50 @@ def read_volume(path: Path) -> sitk.Image:
         with _silent_stderr():
             image = reader.Execute()
         complete = _is_complete(path, reader)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); check the file and its permissions.") from None
-    except RuntimeError as error:
-        if "orthonormal" in str(error):
-            raise InputError(
-                f"{path} has axes that are not at right angles; resample it, or mend its header."
-            ) from None
-        raise InputError(f"{path} is not a readable image; fetch it again, or remove the case.") from None
+        finite = not complete or _is_finite(path, image)
+    except (OSError, RuntimeError, ValueError, OverflowError, HeaderDataError, ImageFileError) as error:
+        raise InputError(_unreadable(path, error)) from None
     if not complete:
+        if _is_called_compressed(path) and not _is_compressed(path):
+            raise InputError(f"{path} is not compressed, but its name says so; rename it to {path.stem}.")
         raise InputError(f"{path} is truncated; fetch it again, or remove the case.")
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         raise InputError(
             f"{path} has {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel; "
             "a case needs one 3D volume per channel: split the file."
         )
-    if not _is_finite(path, image):
+    if not finite:
         raise InputError(f"{path} contains NaN or infinity; replace these voxels, or remove the case.")
     return image
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    """Return the sentence for an error on reading a file; on damaged headers, the libraries raise many kinds."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return f"{path} cannot be read ({error.strerror}); check the file and its permissions."
+    if "orthonormal" in str(error):
+        return f"{path} has axes that are not at right angles; resample it, or mend its header."
+    return f"{path} is not a readable image; fetch it again, or remove the case."
+
+
+def _is_nifti(path: Path) -> bool:
+    return path.name.lower().endswith(NIFTI_ENDINGS)
+
+
+def _is_called_compressed(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _is_compressed(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(GZIP_START)) == GZIP_START
 
 
 def _is_finite(path: Path, image: sitk.Image) -> bool:
     """Tell whether a file is free of NaN and infinity, which ITK turns into zeros when it reads NIfTI."""
     if not np.issubdtype(sitk.GetArrayViewFromImage(image).dtype, np.floating):
         return True
-    is_nifti = path.name.endswith(NIFTI_ENDINGS)
-    values = nibabel.load(path).dataobj.get_unscaled() if is_nifti else sitk.GetArrayViewFromImage(image)
+    values = nibabel.load(path).dataobj.get_unscaled() if _is_nifti(path) else sitk.GetArrayViewFromImage(image)
     return bool(np.isfinite(values).all())
 
 
@@ -89,11 +118,11 @@ def _is_complete(path: Path, reader: sitk.ImageFileReader) -> bool:
     ITK fills the voxels of a truncated NIfTI file with zeros, and reports no error when it could not write one to a
     full disk.
     """
-    if not path.name.endswith(NIFTI_ENDINGS):
+    if not _is_nifti(path):
         return True
     header_bytes, bits = int(float(reader.GetMetaData("vox_offset"))), int(reader.GetMetaData("bitpix"))
     expected = header_bytes + int(np.prod(reader.GetSize(), dtype=np.int64)) * bits // 8
-    if path.name.endswith(".nii"):
+    if not _is_called_compressed(path):
         return path.stat().st_size >= expected
     try:
         with gzip.open(path) as file:
@@ -138,7 +167,7 @@ def read_label(path: Path, scheme: LabelScheme) -> tuple[sitk.Image, list[str]]:
         As `read_volume`, and if a value is unknown, or all is background where the scheme does not allow it.
     """
     image = read_volume(path)
-    raw = sitk.GetArrayViewFromImage(image)
+    raw = _whole_numbers(image)
     label_map, unknown = map_values(image, scheme.mapping)
     if unknown:
         known = ", ".join(f"{name} {'/'.join(map(str, raws))}" for name, raws in scheme.values.items())
@@ -166,7 +195,7 @@ def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, 
     str
         The first unknown values, as text; empty if there are none.
     """
-    raw = sitk.GetArrayViewFromImage(image)
+    raw = _whole_numbers(image)
     mapped = np.zeros(raw.shape, np.uint8)
     unknown = np.ones(raw.shape, bool)
     for old, new in mapping.items():
@@ -176,7 +205,17 @@ def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, 
     label_map = sitk.GetImageFromArray(mapped)
     label_map.CopyInformation(image)
     found = np.unique(raw[unknown])
-    return label_map, ", ".join(f"{value:g}" for value in found[:5]) + (", ..." if len(found) > 5 else "")
+    texts = [np.format_float_positional(value, trim="-") for value in found[:5]]
+    return label_map, ", ".join(texts) + (", ..." if len(found) > 5 else "")
+
+
+def _whole_numbers(image: sitk.Image) -> np.ndarray:
+    """Return the values of a label map; those within `WHOLE_NUMBER_TOLERANCE` of a whole number become it."""
+    values = sitk.GetArrayViewFromImage(image)
+    if not np.issubdtype(values.dtype, np.floating):
+        return values
+    whole = np.rint(values)
+    return np.where(np.abs(values - whole) < WHOLE_NUMBER_TOLERANCE, whole, values)
 
 
 def milliliters(label_map: sitk.Image, structures: dict[str, tuple[int, ...]]) -> dict[str, float]:

@@ -44,15 +44,17 @@ def new_folder(target: Path) -> Iterator[Path]:
 @contextlib.contextmanager
 def _workshop(target: Path) -> Iterator[Path]:
     """Provide the hidden folder beside the target, locked, and remove it with all that is in it."""
-    _remove_leftovers(target.parent)
     workshop = target.parent / f"{UNFINISHED_PREFIX}{target.name}"
-    try:
-        workshop.mkdir()
-    except FileExistsError:
-        raise InputError(
-            f"Another run is writing {target}; wait for it to end, or remove {workshop} if there is none."
-        ) from None
-    lock = _try_lock(workshop)
+    # Between the folder and its lock, a run beside would take it for a leftover.
+    with _one_run_at_a_time(target.parent):
+        _remove_leftovers(target.parent)
+        try:
+            workshop.mkdir()
+        except FileExistsError:
+            raise InputError(
+                f"Another run is writing {target}; wait for it to end, or remove {workshop} if there is none."
+            ) from None
+        lock = _try_lock(workshop)
     try:
         yield workshop
     finally:
@@ -72,13 +74,33 @@ def _swap_in(folder: Path, target: Path, replaced: Path) -> None:
         raise
 
 
-def _try_lock(folder: Path) -> int | None:
-    """Lock a folder for this process; the system lifts the lock when the process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
+@contextlib.contextmanager
+def _one_run_at_a_time(parent: Path) -> Iterator[None]:
+    """Wait until no run beside this one is in such a block, where the file system can lock."""
+    lock = _try_lock(parent, wait=True)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _try_lock(folder: Path, *, wait: bool = False) -> int | None:
+    """Lock a folder for this process; the system lifts the lock when the process ends, however it ends.
+
+    Returns
+    -------
+    int or None
+        The descriptor whose closing lifts the lock; None if another process has it, the folder is gone, or the file
+        system cannot lock.
+    """
+    descriptor = None
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except OSError:
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
         return None
     return descriptor
 

@@ -92,14 +92,26 @@ def write_brats_dataset(
 
 
 def _find_foreign(folder: Path) -> str | None:
-    """Return the first thing below a folder that is not of a phantom; real data have the same names as phantoms."""
+    """Return something below a folder that is not of a phantom, if there is any.
+
+    Real data have the same names as phantoms: images tell by their header, and tables belong to the images beside them.
+    """
+    tables: dict[str, str] = {}
+    tops_with_images = set()
     for path in sorted(folder.rglob("*")):
         relative = path.relative_to(folder)
-        if relative.parts[0] not in TOP_FOLDERS or path.is_symlink():
+        top = relative.parts[0]
+        if top not in TOP_FOLDERS or path.is_symlink():
             return str(relative)
-        if path.is_file() and path.name not in TABLE_FILES and not _is_phantom(path):
+        if not path.is_file():
+            continue
+        if path.name in TABLE_FILES:
+            tables.setdefault(top, str(relative))
+        elif _is_phantom(path):
+            tops_with_images.add(top)
+        else:
             return str(relative)
-    return None
+    return next((table for top, table in tables.items() if top not in tops_with_images), None)
 
 
 def _is_phantom(path: Path) -> bool:

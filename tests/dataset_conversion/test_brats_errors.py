@@ -1,5 +1,6 @@
 """Every unusable BraTS ends in one sentence that names file and remedy, and leaves nothing in nnUNet_raw."""
 
+import gzip
 import shutil
 
 import numpy as np
@@ -32,18 +33,39 @@ def shift(path):
     sitk.WriteImage(image, str(path))
 
 
+def damage(path, position, value):
+    """Replace a file by an uncompressed one of 32-bit floats with one wrong byte in its header."""
+    change(path, lambda values: values)
+    content = bytearray(gzip.decompress(path.read_bytes()))
+    content[position] = value
+    path.with_suffix("").write_bytes(content)
+    path.unlink()
+
+
+def capitalize(path):
+    path.rename(path.with_name(path.name.replace(".nii.gz", ".NII.GZ")))
+
+
 DEFECTS = {
     "sequence missing": (T2, lambda p: p.unlink(), f"lacks the sequence T2, {T2}"),
     "segmentation missing": (SEG, lambda p: p.unlink(), f"has no segmentation, {SEG}"),
     "file twice": (T2, lambda p: shutil.copy(p, str(p).removesuffix(".gz")), "two files of one case"),
     "truncated": (T2, lambda p: p.write_bytes(p.read_bytes()[:-200]), "is truncated"),
+    "truncated, in capitals": (T2, lambda p: (p.write_bytes(p.read_bytes()[:-200]), capitalize(p)), "is truncated"),
+    "not compressed": (T2, lambda p: p.write_bytes(gzip.decompress(p.read_bytes())), f"rename it to {CASE}_t2.nii."),
+    "offset too low": (T2, lambda p: damage(p, 110, 0), "is not a readable image"),
+    "offset that is no number": (T2, lambda p: damage(p, 111, 127), "is not a readable image"),
+    "no mark of the format": (T2, lambda p: damage(p, 344, 0), "is not a readable image"),
+    "negative size": (T2, lambda p: damage(p, 45, 255), "is not a readable image"),
     "no image at all": (T2, lambda p: p.write_bytes(b"404"), "is not a readable image"),
     "other size": (T2, lambda p: sitk.WriteImage(sitk.ReadImage(str(p))[:, :, 1:], str(p)), "has the size 16x16x9"),
     "other origin": (T2, shift, "(origin differ)"),
     "other origin of the segmentation": (SEG, shift, "(origin differ)"),
     "NaN": (T2, lambda p: change(p, with_value(np.nan)), "NaN or infinity"),
+    "NaN, in capitals": (T2, lambda p: (change(p, with_value(np.nan)), capitalize(p)), "NaN or infinity"),
     "constant": (T2, lambda p: change(p, np.zeros_like), "has the value 0.0 everywhere"),
     "value of another year": (SEG, lambda p: change(p, with_value(3)), "unknown label value 3"),
+    "value between two": (SEG, lambda p: change(p, with_value(1.0300001)), "unknown label value 1.0300001;"),
     "empty segmentation": (SEG, lambda p: change(p, np.zeros_like), "is empty"),
 }
 
@@ -71,10 +93,20 @@ def test_validation_cases_only(run_brats, brats_phantom, assert_refused):
     assert_refused(run_brats(folder), f"{folder} holds no training case")
 
 
-def test_several_years(run_brats, brats, assert_refused):
-    source = brats(2021)
-    (source / "BraTS-GLI-00003-000").mkdir()
-    assert_refused(run_brats(source), "2021 (", ", 2023 (BraTS-GLI-00003-000)", "convert each year by itself")
+@pytest.mark.parametrize(
+    ("other", "arguments", "remedy"),
+    [
+        ("BraTS2021_00000", (), "by itself."),
+        ("BraTS2021_00000", ("--year", 2024), "by itself."),
+        ("BraTS-GLI-02062-100", (), "by itself, or all of them together with --year 2024."),
+        ("BraTS-GLI-02062-100", ("--year", 2023), "by itself, or all of them together with --year 2024."),
+    ],
+)
+def test_several_years(other, arguments, remedy, run_brats, tmp_path, assert_refused):
+    for case in ("BraTS-GLI-00003-000", other):
+        (tmp_path / "data" / case).mkdir(parents=True)
+    outcome = run_brats(tmp_path / "data", *arguments)
+    assert_refused(outcome, "2023 (BraTS-GLI-00003-000)", f"({other})", f"convert each year {remedy}")
 
 
 def test_year_that_contradicts_the_names(run_brats, brats_phantom, assert_refused):

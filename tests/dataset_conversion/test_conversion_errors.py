@@ -166,6 +166,26 @@ def test_id_taken(variable, run_mmwhs, nnunet_folders, assert_refused):
     assert_refused(run_mmwhs("--overwrite"), f"taken by {other}", left=left)
 
 
+def test_id_taken_meanwhile(run_mmwhs, raw, monkeypatch, assert_refused):
+    from rl_nnunet.dataset_conversion import raw_dataset
+
+    monkeypatch.setattr(raw_dataset, "_write_case_table", lambda *_: (raw / "Dataset501_Other").mkdir())
+    assert_refused(run_mmwhs(), "taken by", "Dataset501_Other", left=["Dataset501_Other"])
+
+
+def test_id_of_a_run_beside(run_mmwhs, raw, assert_refused):
+    from rl_nnunet.new_folder import new_folder
+
+    with new_folder(raw / "Dataset501_Other") as beside:
+        assert_refused(run_mmwhs(), "Another run is writing", beside.parent, left=[beside.parent.name])
+
+
+def test_id_of_a_killed_run(run_mmwhs, raw):
+    (raw / ".rl_nnunet_unfinished_Dataset501_Other").mkdir()
+    assert run_mmwhs().code == 0
+    assert os.listdir(raw) == ["Dataset501_MMWHS"]
+
+
 @pytest.mark.parametrize("arguments", [("-d", 0), ("-d", 1000), ("-n", "a/b"), ("-n", "")])
 def test_impossible_id_or_name(arguments, run_mmwhs, assert_refused):
     assert_refused(run_mmwhs(*arguments), "is not possible")

@@ -132,8 +132,9 @@ def test_table_of_cases(converted, brats):
         "Brats20ID,Age,Survival_days,Extent_of_Resection\n"
         "BraTS20_Training_001,60.463,289,GTR\n"
         "BraTS20_Training_002,52.5,ALIVE (361 days later),NA\n"
-        "BraTS20_Training_999,52.5,100,STR\n"
+        "BraTS20_Training_999,old,a year,STR\n"
     )
+    (source / "survival_predictions.csv").write_text("case;days\n")
     (source / "MICCAI_BraTS2020_ValidationData/survival_evaluation.csv").write_text(
         "\ufeffBraTS20ID,Age,ResectionStatus\nBraTS20_Validation_001,70,STR\n", encoding="utf-8"
     )
@@ -177,6 +178,11 @@ def test_patient_of_every_year():
         found = [other for other, pattern in YEARS.items() if pattern.case_pattern.fullmatch(name)]
         assert found == [year]
         assert YEARS[year].case_pattern.fullmatch(name)["patient"] == patient
+
+
+@pytest.mark.parametrize("name", ["Brats18_Training_Data", "BraTS19_Training_Data", "BraTS2021_Training_Data"])
+def test_ordinary_folders_are_no_cases(name):
+    assert not any(year.case_pattern.fullmatch(name) for year in YEARS.values())
 
 
 def test_splits_are_balanced_by_grade():
@@ -225,6 +231,55 @@ def test_labels_of_validation_cases_are_kept(converted, brats):
     shutil.copy(segmentation, validation / f"{validation.name}_seg.nii.gz")
     folder, _ = converted(source)
     assert os.listdir(folder / "labelsTs") == [f"{validation.name}.nii.gz"]
+
+
+def test_whole_numbers_that_a_slope_has_rounded(converted, brats):
+    source = brats(2021)
+    path = next(source.rglob("BraTS2021_00000_seg.nii.gz"))
+    exact = sitk.ReadImage(str(path))
+    sitk.WriteImage(sitk.Cast(exact, sitk.sitkFloat32) * 1.0039, str(path))
+    folder, _ = converted(source)
+    expected = np.vectorize(MAPPINGS[2021].get)(sitk.GetArrayViewFromImage(exact))
+    np.testing.assert_array_equal(array(folder / "labelsTr" / "BraTS2021_00000.nii.gz"), expected)
+
+
+def test_folders_in_place_of_files(converted, brats):
+    """As in copies on Kaggle; what macOS adds to them does not count."""
+    source = brats(2021)
+    case = source / "BraTS2021_Training_Data" / "BraTS2021_00000"
+    for path in list(case.iterdir()):
+        image = sitk.ReadImage(str(path))
+        folder = path.with_suffix("")
+        path.unlink()
+        folder.mkdir()
+        sitk.WriteImage(image, str(folder / "00000377_brain.nii"))
+        (folder / "._00000377_brain.nii").touch()
+    folder, _ = converted(source)
+    original = case / "BraTS2021_00000_flair.nii" / "00000377_brain.nii"
+    np.testing.assert_array_equal(array(folder / "imagesTr" / "BraTS2021_00000_0003.nii.gz"), array(original))
+
+
+def test_misnamed_segmentation_of_a_case_in_lower_case(converted, brats):
+    source = brats(2020)
+    case = next(source.rglob("BraTS20_Training_355"))
+    case.rename(case.with_name(case.name.lower()))
+    folder, _ = converted(source)
+    assert (folder / "labelsTr" / "brats20_training_355.nii.gz").is_file()
+
+
+def test_cases_before_and_after_treatment(converted, brats, brats_phantom):
+    source = brats(2024)
+    before = next(brats_phantom(2023).rglob("BraTS-GLI-00000-000"))
+    for path in before.iterdir():
+        copy = source / "training_data1_v2" / "BraTS-GLI-01000-000" / path.name.replace("00000-000", "01000-000")
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copy(path, copy)
+    folder, _ = converted(source, "--year", 2024)
+    assert json.loads((folder / "dataset.json").read_text())["rl_nnunet"]["brats_year"] == 2024
+    rows = table(folder)
+    assert {rows[f"BraTS-GLI-01000-{visit}"]["patient"] for visit in ("000", "100")} == {"BraTS-GLI-01000"}
+    label, original = (array(p) for p in (folder / "labelsTr/BraTS-GLI-01000-000.nii.gz", next(before.glob("*seg*"))))
+    np.testing.assert_array_equal(label, np.vectorize(MAPPINGS[2024].get)(original))
 
 
 def test_empty_label_after_treatment(converted, brats):

@@ -162,6 +162,7 @@ def test_no_predictions(convert, refused, tmp_path):
         ("[]", (), "cannot be read"),
         ('{"rl_nnunet": {"brats_year": 2021}}', ("--year", 2023), "--year 2023"),
         ('{"rl_nnunet": {"brats_year": 1999}}', (), "records BraTS 1999"),
+        ('{"rl_nnunet": {"brats_year": [2021]}}', (), "records BraTS [2021]"),
     ],
 )
 def test_year_is_not_clear(content, arguments, fragment, predictions, convert, refused):

@@ -118,10 +118,11 @@ def test_one_modality_gives_one_channel(converted):
     assert all(name.endswith("_0000.nii.gz") for name in os.listdir(folder / "imagesTr"))
 
 
-def test_stray_label_is_left_atrium(converted, mmwhs):
+@pytest.mark.parametrize(("pixel_type", "value"), [(sitk.sitkInt16, 421), (sitk.sitkFloat32, 421.0065)])
+def test_stray_label_is_left_atrium(pixel_type, value, converted, mmwhs):
     path = mmwhs / "ct_train/ct_train_1001_label.nii.gz"
-    image = read(path)
-    image[4, 5, 6] = 421
+    image = sitk.Cast(read(path), pixel_type)
+    image[4, 5, 6] = value
     sitk.WriteImage(image, str(path))
     folder, outcome = converted()
     assert array(folder / "labelsTr/ct_train_1001.nii.gz")[6, 5, 4] == NAMES["left_atrium"]

@@ -241,7 +241,13 @@ def test_real_data_are_never_replaced_although_their_names_are_those_of_phantoms
 
 
 @pytest.mark.parametrize(
-    "name", ["thesis.tex", "BraTS2021_Training_Data/notes.csv", "BraTS2021_Training_Data/a.nii.gz"]
+    "name",
+    [
+        "thesis.tex",
+        "BraTS2021_Training_Data/notes.csv",
+        "BraTS2021_Training_Data/a.nii.gz",
+        "MICCAI_BraTS2020_TrainingData/survival_info.csv",
+    ],
 )
 def test_foreign_files_are_never_replaced(name, tmp_path):
     path = tmp_path / "heads" / name
