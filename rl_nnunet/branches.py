@@ -62,6 +62,13 @@ def describe_branches(branches: dict[str, Sequence[str]], pairing: Pairing) -> d
     return {"branches": {name: list(channels) for name, channels in branches.items()}, "pairing": pairing}
 
 
+def channel_indices(dataset_json: dict[str, Any]) -> dict[str, int]:
+    """Return the index of each channel by its name; with ``_INDEX`` behind it where two channels share a name."""
+    names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    index = {name: int(i) for i, name in names.items()}
+    return index if len(index) == len(names) else {f"{name}_{i}": int(i) for i, name in names.items()}
+
+
 def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
     """Read the branches of a data set.
 
@@ -78,10 +85,7 @@ def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
     InputError
         If the entry names unknown channels, leaves channels out, uses one twice, or states an unknown pairing.
     """
-    channel_names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
-    index = {name: int(i) for i, name in channel_names.items()}
-    if len(index) < len(channel_names):
-        index = {f"{name}_{i}": int(i) for i, name in channel_names.items()}
+    index = channel_indices(dataset_json)
     entry = dataset_json.get(DATASET_JSON_KEY)
     if entry is None:
         return BranchLayout(tuple(Branch(name, (i,)) for name, i in index.items()), "paired")

@@ -37,6 +37,7 @@ HOOKS = [
     Hook(TRAINER, "__init__", "plans configuration fold dataset_json device", "the trainers"),
     Hook(TRAINER, "initialize", "", "the trainers: agents and their optimizers"),
     Hook(TRAINER, "configure_optimizers", "", "the trainers: which parameters nnU-Net's optimizer gets"),
+    Hook(TRAINER, "_do_i_compile", "", "IntraInterTrainer: it is not compiled"),
     Hook(TRAINER, "_build_loss", "", "the trainers: nnU-Net's Dice and CE per branch"),
     Hook(TRAINER, "get_dataloaders", "", "the trainers: unpaired batches"),
     Hook(

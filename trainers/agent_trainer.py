@@ -101,10 +101,14 @@ class AgentTrainer(nnUNetTrainer):
         super().initialize()
         self.agents = self.build_agents()
 
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> BasicTransform:
-        """Return nnU-Net's augmentation, which leaves absent channels blank."""
-        return KeepBlank(nnUNetTrainer.get_training_transforms(*args, **kwargs))
+    def get_training_transforms(
+        self, *args: Any, channels: Sequence[int] | None = None, **kwargs: Any
+    ) -> BasicTransform:
+        """Return nnU-Net's augmentation, made to leave absent channels blank; of some channels only, if given."""
+        values = self.configuration_manager.network_arch_init_kwargs["blank_values"]
+        if channels is not None:
+            values = [values[channel] for channel in channels]
+        return KeepBlank(super().get_training_transforms(*args, **kwargs), values)
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then continue the random state of a resumed training."""

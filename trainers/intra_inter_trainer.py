@@ -20,6 +20,9 @@ from rl_nnunet.networks.intra_inter_architecture import with_modalities
 from rl_nnunet.progress_plot import Panel, plot_progress
 from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
 
+PAPER_LEARNING_RATE, PAPER_WEIGHT_DECAY = 1e-4, 1e-5
+"""Of the backbone's Adam, section 3.1."""
+
 PANELS = (
     Panel("training loss of the outputs", ("loss_",), "Dice loss + cross entropy"),
     Panel("probability of the true label per iteration", ("probability_",), "probability"),
@@ -40,13 +43,9 @@ class IntraInterTrainer(AgentTrainer):
     ----------
     ppo : PPOConfig
         Of both agents.
-    learning_rate, backbone_weight_decay : float
-        Of the backbone.
     """
 
     ppo: PPOConfig = PAPER_PPO
-    learning_rate = 1e-4
-    backbone_weight_decay = 1e-5
 
     def __init__(
         self,
@@ -57,6 +56,7 @@ class IntraInterTrainer(AgentTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
+        self.set_backbone_hyperparameters()
         arguments = self.configuration_manager.network_arch_init_kwargs
         self.modalities: list[str] = arguments["modality_names"]
         self.iterations: int = arguments["iterations"]
@@ -81,11 +81,15 @@ class IntraInterTrainer(AgentTrainer):
     def _do_i_compile(self) -> bool:
         return False
 
+    def set_backbone_hyperparameters(self) -> None:
+        """Replace nnU-Net's learning rate and weight decay by the paper's."""
+        self.initial_lr, self.weight_decay = PAPER_LEARNING_RATE, PAPER_WEIGHT_DECAY
+
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Return the paper's Adam for everything but the agents, with nnU-Net's schedule."""
         backbone = [p for name, p in self.module.named_parameters() if not name.startswith("agents.")]
-        optimizer = torch.optim.Adam(backbone, self.learning_rate, weight_decay=self.backbone_weight_decay)
-        return optimizer, PolyLRScheduler(optimizer, self.learning_rate, self.num_epochs)
+        optimizer = torch.optim.Adam(backbone, self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     # ---- training --------------------------------------------------------------------------------------------------
 
@@ -105,7 +109,7 @@ class IntraInterTrainer(AgentTrainer):
         if "inter" in weights:
             result["weight"] = weights["inter"].mean(0).cpu().numpy()
         if "intra" in weights:
-            result["intra_spread"] = weights["intra"].std(1).mean().item()
+            result["intra_spread"] = np.array([weights["intra"].std(1).mean().item()])
         return result
 
     def _true_label_probabilities(self, output: Any, target: Any) -> torch.Tensor:
@@ -143,7 +147,7 @@ class IntraInterTrainer(AgentTrainer):
         if "inter" in self.agent_names:
             values |= {f"weight_{m}": w for m, w in zip(self.modalities, means("weight"), strict=True)}
         if "intra" in self.agent_names:
-            values["intra_spread"] = float(np.mean([output["intra_spread"] for output in train_outputs]))
+            values["intra_spread"] = means("intra_spread")[0]
         for name, policy in self.module.agents.items():
             values[f"exploration_{name}"] = policy.log_standard_deviation.exp().mean().item()
         for key, value in values.items():
@@ -160,6 +164,9 @@ class IntraInterTrainer(AgentTrainer):
 
 class IntraInterTrainerSGD(IntraInterTrainer):
     """With nnU-Net's own optimizer for the backbone."""
+
+    def set_backbone_hyperparameters(self) -> None:
+        """Keep nnU-Net's."""
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """See nnU-Net's trainer; the agents' parameters have no gradient there."""

@@ -22,6 +22,7 @@ from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
 from rl_nnunet.networks.architecture import with_branches
+from rl_nnunet.networks.presence import present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, plot_progress
 from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
 from rl_nnunet.training_settings import TrainingSettings
@@ -117,7 +118,7 @@ class RLXAlignTrainer(AgentTrainer):
         def training_transforms(channels: Sequence[int]) -> BasicTransform:
             return self.get_training_transforms(
                 patch_size, rotation, scales, mirror_axes, dummy_2d,
-                use_mask_for_norm=[masks[c] for c in channels], **labels,
+                use_mask_for_norm=[masks[c] for c in channels], channels=channels, **labels,
             )  # fmt: skip
 
         def validation_transforms(channels: Sequence[int]) -> BasicTransform:
@@ -223,13 +224,23 @@ class RLXAlignTrainer(AgentTrainer):
         return result
 
     def _validate_alone(self, batch: dict, branch: int) -> dict:
-        channels = list(self.layout.branches[branch].channels)
-        data = torch.zeros_like(batch["data"])
-        data[:, channels] = batch["data"][:, channels]
-        target = self.loss.target_of_branch(batch["target"], branch, range(len(data)))
+        channels, rows = list(self.layout.branches[branch].channels), self._rows_with(branch, batch["data"])
+        if not rows:
+            heads = self.label_manager.num_segmentation_heads - (not self.label_manager.has_regions)
+            return {"loss": np.nan, **dict.fromkeys(("tp_hard", "fp_hard", "fn_hard"), np.zeros(heads))}
+        data = torch.zeros_like(batch["data"][rows])
+        data[:, channels] = batch["data"][rows][:, channels]
+        target = self.loss.target_of_branch(batch["target"], branch, rows)
         # nnU-Net's step overwrites the ignore label in the target.
         target = [t.clone() for t in target] if isinstance(target, list) else target.clone()
         return super().validation_step({"data": data, "target": target})
+
+    def _rows_with(self, branch: int, data: torch.Tensor) -> list[int]:
+        """Return the samples that have a branch; in unpaired data, every sample is composed of all branches."""
+        if self._is_unpaired:
+            return list(range(len(data)))
+        present = present_groups(data, self.layout.channels, self.module.blank_values.to(data.device))
+        return rows_of(present)[branch]
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, then report the Dice per branch."""

@@ -93,4 +93,6 @@ class RecurrentGaussianPolicy(nn.Module):
         return self.mean(hidden)
 
     def _gaussian(self, mean: Tensor) -> torch.distributions.Normal:
-        return torch.distributions.Normal(mean, self.log_standard_deviation.exp().expand_as(mean))
+        # Not validated: an overflow under mixed precision must reach the loss as NaN, whose step nnU-Net skips.
+        deviation = self.log_standard_deviation.exp().expand_as(mean)
+        return torch.distributions.Normal(mean, deviation, validate_args=False)

@@ -134,7 +134,10 @@ class BranchedLoss(nn.Module):
             if logits is not None:
                 branch_target = self.target_of_branch(target, branch, samples)
                 dice[branch] = self.dice(logits, branch_target)
-                cross_entropy[branch] = self.cross_entropy(logits, branch_target)
+                # nnU-Net returns a plain 0 where all voxels are ignored.
+                cross_entropy[branch] = torch.as_tensor(
+                    self.cross_entropy(logits, branch_target), dtype=torch.float32, device=dice[branch].device
+                )
         dice_total, dice_weights = self._balance(dice, self.dice_weights)
         entropy_total, entropy_weights = self._balance(cross_entropy, self.cross_entropy_weights)
         alignment = self._alignment(output.alignments, device=dice_total.device)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from rl_nnunet.branches import blank_values, layout_from_dataset_json
+from rl_nnunet.branches import blank_values, channel_indices, layout_from_dataset_json
 from rl_nnunet.errors import InputError
 from rl_nnunet.networks.architecture import STOCK_CLASSES, resolve_configuration
 
@@ -15,9 +15,9 @@ NETWORK_CLASS = "rl_nnunet.networks.intra_inter_net.IntraInterNet"
 
 def modality_arguments(dataset_json: dict[str, Any], channel_blank_values: Sequence[float]) -> dict[str, Any]:
     """Return the arguments that `IntraInterNet` has beyond those of nnU-Net's networks; JSON-serializable."""
-    names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    index = channel_indices(dataset_json)
     return {
-        "modality_names": [names[str(channel)] for channel in range(len(names))],
+        "modality_names": sorted(index, key=index.get),
         "blank_values": list(channel_blank_values),
         "agents": ["intra", "inter"],
         "iterations": 3,

@@ -95,17 +95,20 @@ class IntraInterOutput(NamedTuple):
 
 
 class ModalityHead(nn.Module):
-    """A modality's own output: a 1x1 convolution of each stage's map, upsampled and added."""
+    """A modality's own output: a 1x1 convolution of each stage's map, upsampled and added.
+
+    The layers are called as in nnU-Net's decoder, so that ``-pretrained_weights`` leaves them out, too.
+    """
 
     def __init__(self, conv_op: type[_ConvNd], channels: Sequence[int], num_classes: int) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(conv_op(size, num_classes, 1) for size in channels)
+        self.seg_layers = nn.ModuleList(conv_op(size, num_classes, 1) for size in channels)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Return logits (N, classes, *spatial) at the resolution of the first of the maps."""
         mode = "trilinear" if maps[0].ndim == 5 else "bilinear"
-        logits = self.layers[-1](maps[-1])
-        for layer, finer in zip(reversed(self.layers[:-1]), reversed(maps[:-1]), strict=True):
+        logits = self.seg_layers[-1](maps[-1])
+        for layer, finer in zip(reversed(self.seg_layers[:-1]), reversed(maps[:-1]), strict=True):
             logits = layer(finer) + F.interpolate(logits, size=finer.shape[2:], mode=mode)
         return logits
 
@@ -263,7 +266,9 @@ class IntraInterNet(nn.Module):
         """Run one iteration; return its output (None unless `decide`) and what the intra and the inter agent see."""
         spatial = [1] * self.dimension
         maps = [
-            None if stem is None else encoder(stem * intra[rows].view(*intra[rows].shape, *spatial).to(stem.dtype))
+            None
+            if stem is None
+            else encoder(stem * self._take(intra, rows).view(len(rows), -1, *spatial).to(stem.dtype))
             for encoder, stem, rows in zip(self.encoders, shallow, samples, strict=True)
         ]
         deepest = self._fuse(maps, -1, inter, samples)
@@ -289,14 +294,18 @@ class IntraInterNet(nn.Module):
         """Return the fused map of a stage: the weighted maps of all modalities (eq. 1) through a 1x1 convolution."""
         size, spatial = len(inter), [1] * self.dimension
         example = next(one[stage] for one in maps if one is not None)
-        absent = example.new_zeros(size, *example.shape[1:])
         weighted = [
-            absent
+            example.new_zeros(size, *example.shape[1:])
             if one is None
             else self._place(one[stage], rows, size) * inter[:, m].view(-1, 1, *spatial).to(example.dtype)
             for m, (one, rows) in enumerate(zip(maps, samples, strict=True))
         ]
         return self.fusions[stage](torch.cat(weighted, dim=1))
+
+    @staticmethod
+    def _take(values: Tensor, rows: list[int]) -> Tensor:
+        """Return some rows; all of them without a copy."""
+        return values if len(rows) == len(values) else values[rows]
 
     @staticmethod
     def _place(rows_only: Tensor, rows: list[int], size: int) -> Tensor:

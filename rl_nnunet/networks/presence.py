@@ -15,6 +15,14 @@ BLANK_TOLERANCE = 1e-4
 """Resampling leaves a constant channel constant to about 1e-7; real normalized channels vary by much more."""
 
 
+def blank_channels(x: Tensor, blank_values: Tensor) -> Tensor:
+    """Return which channels of (B, channels, *spatial) are blank, booleans (B, channels)."""
+    detached = x.detach()
+    blank = blank_values.view(1, -1, *[1] * (x.ndim - 2))
+    is_blank = ((detached - blank).abs() < BLANK_TOLERANCE) | (detached.abs() < BLANK_TOLERANCE)
+    return is_blank.flatten(2).all(-1)
+
+
 @torch.compiler.disable
 def present_groups(x: Tensor, groups: Sequence[Sequence[int]], blank_values: Tensor) -> Tensor:
     """Return which groups of channels each sample has.
@@ -33,11 +41,8 @@ def present_groups(x: Tensor, groups: Sequence[Sequence[int]], blank_values: Ten
     Tensor
         Booleans (B, groups). A sample without any (a patch of nothing but padding or background) has them all.
     """
-    detached = x.detach()
-    blank = blank_values.view(1, -1, *[1] * (x.ndim - 2))
-    is_blank = ((detached - blank).abs() < BLANK_TOLERANCE) | (detached.abs() < BLANK_TOLERANCE)
-    blank_channels = is_blank.flatten(2).all(-1)
-    present = torch.stack([~blank_channels[:, list(channels)].all(1) for channels in groups], dim=1)
+    blank = blank_channels(x, blank_values)
+    present = torch.stack([~blank[:, list(channels)].all(1) for channels in groups], dim=1)
     return present | ~present.any(1, keepdim=True)
 
 

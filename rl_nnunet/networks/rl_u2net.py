@@ -269,11 +269,12 @@ class RLU2Net(nn.Module):
 
     @torch.compiler.disable
     def _withhold_channels(self, x: Tensor) -> Tensor:
-        """Blank one channel of some branches with several, so that the branch learns to do with the others."""
-        kept = torch.ones(x.shape[:2], dtype=torch.bool)
+        """Blank one present channel of some branches with several, so that the branch learns to do with the others."""
+        present = present_groups(x, [[channel] for channel in range(x.shape[1])], self.blank_values).cpu()
+        kept = present.clone()
         for channels in (channels for channels in self.branches if len(channels) > 1):
-            kept[:, channels] = withhold(kept[:, channels], self.channel_dropout)
-        if kept.all():
+            kept[:, channels] = withhold(present[:, channels], self.channel_dropout)
+        if torch.equal(kept, present):
             return x
         shape = (*x.shape[:2], *[1] * (x.ndim - 2))
         blank = self.blank_values.view(1, -1, *shape[2:])

@@ -125,6 +125,16 @@ def test_each_branch_is_judged_on_its_own_samples(own_targets):
     torch.testing.assert_close(module(out, target), expected)
 
 
+def test_a_branch_without_any_annotated_voxel():
+    """nnU-Net's cross entropy is a plain 0 then."""
+    module, out = loss(agwd=False, alignment=None), output([[0], [0]], stages=0)
+    module.cross_entropy = lambda logits, target: 0 if (target == 2).all() else cross_entropy(logits, target)
+    target = torch.randint(0, 2, (1, 2, 4, 4))
+    target[:, 1] = 2
+    expected = dice(out.logits[0], target[:, :1]) + cross_entropy(out.logits[0], target[:, :1])
+    torch.testing.assert_close(module(out, target), expected + dice(out.logits[1], target[:, 1:]))
+
+
 def test_an_absent_branch_costs_nothing():
     module, out = loss(), output([[0, 1], []], stages=0)
     target = torch.randint(0, 2, (2, 2, 4, 4))
@@ -141,6 +151,15 @@ def test_deep_supervision_keeps_its_structure():
     target = [torch.randint(0, 2, (2, 2, size, size)) for size in (8, 4)]
     own = [[t[:, :1] for t in target], [t[1:, 1:] for t in target]]
     expected = sum(dice(x, y) + cross_entropy(x, y) for x, y in zip(out.logits, own, strict=True))
+    torch.testing.assert_close(module(out, target), expected)
+
+
+def test_deep_supervision_of_the_mean_of_paired_branches():
+    module, out = loss(False, False, None), output([[0, 1], [1]], stages=0, scales=(8, 4))
+    target = [torch.randint(0, 2, (2, 1, size, size)) for size in (8, 4)]
+    mean = [torch.stack([first[0], (first[1] + second[0]) / 2]) for first, second in zip(*out.logits, strict=True)]
+    judged = [(out.logits[0], target), (out.logits[1], [t[1:] for t in target]), (mean, target)]
+    expected = sum(dice(x, y) + cross_entropy(x, y) for x, y in judged)
     torch.testing.assert_close(module(out, target), expected)
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 import torch
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import nn
 
 from rl_nnunet.agents.gaussian_policy import weights_of
+from rl_nnunet.agents.weight_agents import PAPER_PPO, WeightAgents
+from rl_nnunet.losses.confidence import true_label_probability
 from rl_nnunet.networks.intra_inter_net import IntraInterNet, IntraInterOutput, ModalityHead
 
 
@@ -161,8 +164,34 @@ def test_dropout_withholds_from_the_fusion_but_not_from_the_own_head(tiny):
 def test_head_adds_upsampled_projections():
     head = ModalityHead(nn.Conv2d, [2, 3], 2)
     fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 3, 2, 2)
-    up = nn.functional.interpolate(head.layers[1](coarse), size=(4, 4), mode="bilinear")
-    torch.testing.assert_close(head([fine, coarse]), head.layers[0](fine) + up)
+    up = nn.functional.interpolate(head.seg_layers[1](coarse), size=(4, 4), mode="bilinear")
+    torch.testing.assert_close(head([fine, coarse]), head.seg_layers[0](fine) + up)
+
+
+def test_an_overflow_reaches_the_loss_and_not_the_agents(tiny):
+    """Mixed precision: nnU-Net skips a step whose gradient is not finite, and the agents skip its transitions."""
+    network = tiny(2)
+    with torch.no_grad():
+        network.fusions[-1].weight.fill_(torch.inf)
+    output = network(torch.randn(1, 3, 8, 8))
+    assert output.iterations[-1].decision.isnan().any()
+    agents = WeightAgents(dict(network.agents.items()), PAPER_PPO, torch.device("cpu"))
+    target = torch.randint(0, 2, (1, 1, 8, 8))
+    agents.learn(
+        output.episodes, torch.stack([true_label_probability(i.decision, target) for i in output.iterations], 1)
+    )
+    assert all(len(agent) == 0 for agent in agents.agents.values())
+
+
+def test_pretrained_weights_of_other_classes(tiny, tmp_path):
+    """nnU-Net leaves out the layers that depend on the classes; ours go by the same name."""
+    pretrained, network = tiny(2, num_classes=4), tiny(2)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.save({"network_weights": {k: v + 1 for k, v in pretrained.state_dict().items()}}, tmp_path / "weights.pth")
+    load_pretrained_weights(network, str(tmp_path / "weights.pth"))
+    for name, value in network.state_dict().items():
+        expected = before[name] if ".seg_layers." in name else pretrained.state_dict()[name] + 1
+        assert torch.equal(value, expected), name
 
 
 def test_ablations(tiny):

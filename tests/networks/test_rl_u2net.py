@@ -336,3 +336,11 @@ def test_channel_dropout_blanks_one_channel_of_a_branch_with_several(tiny_networ
     kept = ~blank
     assert torch.equal(seen[0][kept], x[:, :2][kept])
     assert torch.equal(seen[1], x[:, :2])  # in evaluation all is there
+
+
+def test_channel_dropout_leaves_an_absent_channel_out_of_account(tiny_network):
+    """Of a branch with one channel left, none is withheld."""
+    network = tiny_network(2, branches=((0, 1), (2,)), channel_dropout=1.0, branch_dropout=0.0).train()
+    x = torch.randn(40, 3, 8, 8)
+    x[:, 1] = 0
+    assert network(x).samples == [list(range(40))] * 2

@@ -1,7 +1,6 @@
 """The planners on phantom hearts: plans that build the network, planned for the memory that it needs."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -20,19 +19,6 @@ SMALL = "RLXAlignSmallPlans"
 @pytest.fixture
 def small_plans(hearts):
     return json.loads((hearts.preprocessed / f"{SMALL}.json").read_text())
-
-
-@pytest.fixture
-def own_hearts(hearts, tmp_path, monkeypatch):
-    """The hearts with a preprocessed folder of their own, to plan in."""
-    folder = tmp_path / hearts.name
-    folder.mkdir()
-    for name in ("dataset.json", "dataset_fingerprint.json"):
-        shutil.copy(hearts.preprocessed / name, folder)
-    for name, value in hearts.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path))
-    return hearts
 
 
 def build(plans, configuration):

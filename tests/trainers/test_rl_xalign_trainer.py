@@ -11,16 +11,28 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 import rl_nnunet.trainers
-from rl_nnunet.trainers import rl_xalign_ablations, rl_xalign_demo_trainer, rl_xalign_trainer
-from rl_nnunet.trainers.agent_trainer import mean_without_nan
+from rl_nnunet.trainers import (
+    intra_inter_ablations,
+    intra_inter_trainer,
+    rl_xalign_ablations,
+    rl_xalign_demo_trainer,
+    rl_xalign_trainer,
+)
+from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 CPU = torch.device("cpu")
 CLASSES = sorted(
     name
-    for module in (rl_xalign_trainer, rl_xalign_ablations, rl_xalign_demo_trainer)
+    for module in (
+        rl_xalign_trainer,
+        rl_xalign_ablations,
+        rl_xalign_demo_trainer,
+        intra_inter_trainer,
+        intra_inter_ablations,
+    )
     for name, value in vars(module).items()
-    if inspect.isclass(value) and issubclass(value, RLXAlignTrainer)
+    if inspect.isclass(value) and issubclass(value, AgentTrainer) and value is not AgentTrainer
 )
 
 
@@ -96,3 +108,25 @@ def test_means_skip_what_is_absent():
     rows = [np.array([1.0, np.nan, np.nan]), np.array([3.0, 4.0, np.nan])]
     np.testing.assert_array_equal(mean_without_nan(rows), [2.0, 4.0, np.nan])
     assert mean_without_nan([np.array([]), np.array([])]).shape == (0,)
+
+
+def test_a_branch_alone_is_validated_on_the_samples_that_have_it(monkeypatch, tmp_path, plans, dataset_json):
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setenv("nnUNet_compile", "f")
+    dataset_json["rl_nnunet"]["pairing"] = "paired"
+    trainer = RLXAlignTrainer(plans, "3d_fullres", 0, dataset_json, CPU)
+    trainer.enable_deep_supervision = False
+    trainer.initialize()
+    trainer.network.eval()
+    patch_size = trainer.configuration_manager.patch_size
+    data, target = torch.randn(2, 2, *patch_size), torch.randint(0, 8, (2, 1, *patch_size))
+    data[1, 1] = 0  # no MRI
+
+    def per_branch(rows):
+        step = trainer.validation_step({"data": data[rows], "target": target[rows].clone()})
+        return np.stack([step[f"{key}_hard_per_branch"] for key in ("tp", "fp", "fn")])
+
+    both, first, second = per_branch([0, 1]), per_branch([0]), per_branch([1])
+    np.testing.assert_array_equal(both[:, 1], first[:, 1])
+    np.testing.assert_array_equal(both[:, 0], first[:, 0] + second[:, 0])
+    assert not second[:, 1].any()
