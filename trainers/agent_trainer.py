@@ -14,6 +14,7 @@ from torch import distributed, nn
 from torch._dynamo import OptimizedModule
 
 from rl_nnunet.dataloading.keep_blank import KeepBlank
+from rl_nnunet.dataloading.repeatable import make_repeatable
 from rl_nnunet.errors import InputError
 from rl_nnunet.random_state import get_random_state, seed_everything, set_random_state
 
@@ -104,11 +105,17 @@ class AgentTrainer(nnUNetTrainer):
     def get_training_transforms(
         self, *args: Any, channels: Sequence[int] | None = None, **kwargs: Any
     ) -> BasicTransform:
-        """Return nnU-Net's augmentation, made to leave absent channels blank; of some channels only, if given."""
+        """Return nnU-Net's augmentation, made to leave absent channels blank; of some channels only, if given.
+
+        With a seed, it is made repeatable, too (see `rl_nnunet.dataloading.repeatable`).
+        """
         values = self.configuration_manager.network_arch_init_kwargs["blank_values"]
         if channels is not None:
             values = [values[channel] for channel in channels]
-        return KeepBlank(super().get_training_transforms(*args, **kwargs), values)
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if SEED_VARIABLE in os.environ:
+            make_repeatable(transforms)
+        return KeepBlank(transforms, values)
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then continue the random state of a resumed training."""
