@@ -8,13 +8,16 @@ Image Classification", section 2, with nnU-Net's encoders and decoder in the pla
 
 W_s are the intra agent's weights of the channels behind the stem, the same for all modalities; W_f are the inter
 agent's weights, one per modality (eq. 1). Iteration 0 runs with all weights 1; after each iteration the agents see what
-came out and propose the weights of the next, T times. The decision is the sum of all outputs of the last iteration,
-each modality's weighed as its features were: ``O_fusion + sum W_f,m O_m``.
+came out and propose the weights of the next, T times. The decision is the weighted sum of all outputs of the last
+iteration, ``O_fusion + sum W_f,m O_m / lambda``, where lambda = 4 is that of eq. 2.
 
-The paper sums the outputs without weights. But what W_f does to the concatenation, the fusion layer behind it can
-undo: it learns within a few hundred steps to ignore a useless modality, whose weight then makes no difference to the
-reward, and drifts. A modality's own output cannot be undone, because it is trained alone; weighed, it is what tells the
-inter agent what the modality is worth (docs/benchmarks.md has the measurement with and without).
+The paper sums the outputs without weights. It differs from ours in two ways (docs/benchmarks.md has measurements):
+
+- **W_f,m.** What W_f does to the concatenation, the fusion layer behind it can undo: it learns within a few hundred
+  steps to ignore a useless modality, whose weight then makes no difference to the reward, and drifts. A modality's own
+  output cannot be undone, because it is trained alone; weighed, it tells the inter agent what the modality is worth.
+- **lambda.** A modality that does not show a structure learns to deny it, and in a plain sum three that do not outvote
+  the fused output and the one that does. The weights of eq. 2 give the fused output the say of four modalities.
 
 Where the paper, which classifies, is silent: W_f weighs the modality's maps of every stage, because the decoder takes
 them all; the fully connected fusion layer is a 1x1 convolution per stage; a modality's own head is one 1x1 convolution
@@ -50,6 +53,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rl_nnunet.agents.gaussian_policy import RecurrentGaussianPolicy, weights_of
 from rl_nnunet.agents.weight_agents import Episode
+from rl_nnunet.losses.iterated_loss import FUSION_WEIGHT
 from rl_nnunet.networks.presence import present_groups, rows_of, withhold
 
 AGENTS = ("intra", "inter")
@@ -283,11 +287,12 @@ class IntraInterNet(nn.Module):
         stages = range(len(self.fusions) - 1)
         fused = self.decoder([*(self._fuse(maps, stage, inter, samples) for stage in stages), deepest])
         own = [None if one is None else head(one) for head, one in zip(self.heads, maps, strict=True)]
-        decision = (fused[0] if isinstance(fused, list) else fused) + sum(
+        modalities = sum(
             self._place(logits, rows, len(kept)) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )
+        decision = (fused[0] if isinstance(fused, list) else fused) + modalities / FUSION_WEIGHT
         return IterationOutput(fused, own, decision), *observed
 
     def _fuse(self, maps: list[list[Tensor] | None], stage: int, inter: Tensor, samples: list[list[int]]) -> Tensor:

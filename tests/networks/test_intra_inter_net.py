@@ -60,10 +60,10 @@ def test_training_output(tiny, dimension, residual, deep_supervision):
         assert finest(iteration.fused).shape == (2, 2, *size)
         assert [logits.shape for logits in iteration.modalities] == [(2, 2, *size)] * 3
     first, last = output.iterations[0], output.iterations[-1]
-    torch.testing.assert_close(first.decision, finest(first.fused) + sum(first.modalities))
+    torch.testing.assert_close(first.decision, finest(first.fused) + sum(first.modalities) / 4)
     weights = weights_of(output.episodes["inter"].actions[:, -1]).T.reshape(3, 2, *[1] * (dimension + 1))
     weighted = sum(w * logits for w, logits in zip(weights, last.modalities, strict=True))
-    torch.testing.assert_close(last.decision, finest(last.fused) + weighted)
+    torch.testing.assert_close(last.decision, finest(last.fused) + weighted / 4)
     assert output.episodes["intra"].actions.shape == (2, 3, 4)
     assert output.episodes["inter"].actions.shape == (2, 3, 3)
     assert output.episodes["inter"].observations.shape == (2, 3, 8)
@@ -155,8 +155,8 @@ def test_dropout_withholds_from_the_fusion_but_not_from_the_own_head(tiny):
     iteration = output.iterations[0]
     assert [len(logits) for logits in iteration.modalities] == [4, 4, 4]
     kept = output.kept.T.reshape(3, 4, 1, 1, 1)
-    expected = iteration.fused + sum(k * logits for k, logits in zip(kept, iteration.modalities, strict=True))
-    torch.testing.assert_close(iteration.decision, expected)
+    own = sum(k * logits for k, logits in zip(kept, iteration.modalities, strict=True))
+    torch.testing.assert_close(iteration.decision, iteration.fused + own / 4)
     network.eval()
     assert network(torch.randn(4, 3, 8, 8)).shape == (4, 2, 8, 8)
 
