@@ -91,7 +91,7 @@ def _record(agent: PPO, episode: Episode, probabilities: Tensor) -> None:
     """Record every iteration of every sample as a transition.
 
     The critic sees the observation, t / T and p_t - p_0. With the last, it can tell an increment that this action has
-    earned from one that makes up for what the action before had lost, which halves the noise of the advantage.
+    earned from one that makes up for what the action before had lost.
     """
     observations = episode.observations.float()
     samples, steps, _ = observations.shape

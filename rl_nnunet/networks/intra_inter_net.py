@@ -13,9 +13,9 @@ iteration, ``O_fusion + sum W_f,m O_m / lambda``, where lambda = 4 is that of eq
 
 The paper sums the outputs without weights. It differs from ours in two ways (docs/benchmarks.md has measurements):
 
-- **W_f,m.** What W_f does to the concatenation, the fusion layer behind it can undo: it learns within a few hundred
-  steps to ignore a useless modality, whose weight then makes no difference to the reward, and drifts. A modality's own
-  output cannot be undone, because it is trained alone; weighed, it tells the inter agent what the modality is worth.
+- **W_f,m.** What W_f does to the concatenation, the fusion layer behind it can undo: where it has learnt to ignore a
+  useless modality, that one's weight makes no difference to the reward, and drifts. A modality's own output cannot be
+  undone, because it is trained alone; weighed, it tells the inter agent what the modality is worth.
 - **lambda.** A modality that does not show a structure learns to deny it, and in a plain sum three that do not outvote
   the fused output and the one that does. The weights of eq. 2 give the fused output the say of four modalities.
 
