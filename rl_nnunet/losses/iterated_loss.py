@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 FUSION_WEIGHT = 4.0
-"""lambda of eq. 2."""
+"""lambda of eq. 2; the network's decision weighs its outputs with it, too."""
 
 
 class Iteration(Protocol):
@@ -64,17 +64,12 @@ class IteratedLoss(nn.Module):
         Maps (output, target) of the fused output to a scalar; both are lists over scales with deep supervision.
     own : callable
         Maps (logits, target) at full resolution to a scalar, for the modalities' own outputs.
-    fusion_weight : float
-        lambda.
     """
 
-    def __init__(
-        self, fused: Callable[..., Tensor], own: Callable[..., Tensor], fusion_weight: float = FUSION_WEIGHT
-    ) -> None:
+    def __init__(self, fused: Callable[..., Tensor], own: Callable[..., Tensor]) -> None:
         super().__init__()
         self.fused = fused
         self.own = own
-        self.fusion_weight = fusion_weight
         self.report: IteratedLossReport | None = None
 
     def forward(self, output: IteratedOutput | Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
@@ -85,7 +80,7 @@ class IteratedLoss(nn.Module):
         finest = target[0] if isinstance(target, list) else target
         own = [self._own_losses(iteration, output.samples, finest) for iteration in output.iterations]
         present = [m for m, loss in enumerate(own[0]) if loss is not None]
-        total = self.fusion_weight * sum(fused) + sum(losses[m] for losses in own for m in present)
+        total = FUSION_WEIGHT * sum(fused) + sum(losses[m] for losses in own for m in present)
         own_means = [torch.stack([losses[m] for losses in own]).mean() for m in present]
         # One transfer from the device for everything that is reported.
         values = torch.stack([*fused, *own_means]).detach().float().tolist()
@@ -93,7 +88,7 @@ class IteratedLoss(nn.Module):
         self.report = IteratedLossReport(
             values[: len(fused)], [modalities.get(m, float("nan")) for m in range(len(output.samples))], output
         )
-        return total / (len(fused) * (self.fusion_weight + len(present)))
+        return total / (len(fused) * (FUSION_WEIGHT + len(present)))
 
     def _own_losses(
         self, iteration: Iteration, samples: Sequence[Sequence[int]], target: Tensor
