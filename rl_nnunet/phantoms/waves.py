@@ -31,8 +31,7 @@ class Warp:
         """Return where in the undeformed anatomy the points (x, y, z; mm) come from."""
         moved = [axis.copy() for axis in points]
         for vector, phase, amplitude in zip(self.wave_vectors, self.phases, self.amplitudes, strict=True):
-            v = vector.astype(np.float32)
-            wave = np.sin(v[0] * points[0] + v[1] * points[1] + v[2] * points[2] + np.float32(phase))
+            wave = _wave(points, vector, phase)
             for axis, a in zip(moved, amplitude, strict=True):
                 axis += np.float32(a) * wave
         return tuple(moved)
@@ -56,8 +55,8 @@ class Ripple:
     def __call__(self, points: Points) -> np.ndarray:
         """Return the field (float32) at points (x, y, z; mm)."""
         total = np.zeros(len(points[0]), dtype=np.float32)
-        for vector, phase in zip(self.wave_vectors.astype(np.float32), self.phases, strict=True):
-            total += np.sin(vector[0] * points[0] + vector[1] * points[1] + vector[2] * points[2] + np.float32(phase))
+        for vector, phase in zip(self.wave_vectors, self.phases, strict=True):
+            total += _wave(points, vector, phase)
         return total * np.float32(np.sqrt(2 / len(self.phases)))
 
 
@@ -71,6 +70,11 @@ def sample_warp(rng: np.random.Generator, amplitude_mm: float, waves: int = 5) -
 def sample_ripple(rng: np.random.Generator, wavelengths_mm: tuple[float, float], waves: int = 6) -> Ripple:
     """Draw a field with wavelengths in a range."""
     return Ripple(_wave_vectors(rng, wavelengths_mm, waves), rng.uniform(0, 2 * np.pi, size=waves))
+
+
+def _wave(points: Points, wave_vector: np.ndarray, phase: float) -> np.ndarray:
+    v = wave_vector.astype(np.float32)
+    return np.sin(v[0] * points[0] + v[1] * points[1] + v[2] * points[2] + np.float32(phase))
 
 
 def _wave_vectors(rng: np.random.Generator, wavelengths_mm: tuple[float, float], waves: int) -> np.ndarray:
