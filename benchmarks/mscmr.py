@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
 from pathlib import Path
 
 import pandas as pd
-from workflow import Workplace, markdown, stock_plans
+from workflow import Workplace, markdown, real_data, stock_plans
 
 HELD_OUT = ("14", "18", "22", "26", "30", "34", "38", "42")
 FILES = {"bSSFP": "{case}_C0", "LGE": "{case}_LGE"}
@@ -91,7 +90,7 @@ def main() -> None:
     arguments = parser.parse_args()
     place = Workplace(arguments.output, arguments.device)
     if not place.path("nnUNet_raw", DATASET).is_dir():
-        convert(place, Path(os.environ.get("RL_NNUNET_DATA", "../shared/data"), "mscmr").resolve())
+        convert(place, real_data("mscmr"))
         plan(place)
     schedule = (arguments.epochs, arguments.iterations, arguments.seed)
     results = {

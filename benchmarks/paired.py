@@ -21,7 +21,7 @@ import pandas as pd
 import SimpleITK as sitk
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from workflow import Workplace, markdown, stock_plans
+from workflow import Workplace, markdown, real_data, stock_plans
 
 DATASETS = {"phantom": "Dataset541_PhantomTumors", "myops": "Dataset542_MyoPS"}
 # The few, thick slices of MyoPS give 3D patches of one slice, on which nnU-Net's augmentation stumbles.
@@ -52,7 +52,7 @@ def convert_phantom(place: Workplace, size: int, cases: int, noise_sequence: str
 
 def convert_myops(place: Workplace, data: Path) -> None:
     """Convert MyoPS; without our key in dataset.json, every channel is a branch of paired data."""
-    case = data / "myops" / "{case}" / "{case}"
+    case = data / "{case}" / "{case}"
     images = ",".join(f"{case}_{sequence}.nii.gz" for sequence in ("C0", "LGE", "T2"))
     place.command(
         "rl_nnunet_convert_unpaired", "-d", "542", "-n", "MyoPS", "--orientation", "keep",
@@ -163,7 +163,7 @@ def main() -> None:
         if arguments.data == "phantom":
             convert_phantom(place, arguments.size, arguments.cases, arguments.noise_sequence)
         else:
-            convert_myops(place, Path(os.environ.get("RL_NNUNET_DATA", "../shared/data")).resolve())
+            convert_myops(place, real_data("myops"))
         plan(place, dataset, configuration)
     dice, weights = [], {}
     for trainer in arguments.models:

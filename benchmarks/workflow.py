@@ -111,6 +111,14 @@ class Workplace:
         )
 
 
+def real_data(name: str) -> Path:
+    """Return a folder of real volumes, which are not in this repository."""
+    folder = Path(os.environ.get("RL_NNUNET_DATA", ""), name).resolve()
+    if "RL_NNUNET_DATA" not in os.environ or not folder.is_dir():
+        raise SystemExit(f"Set RL_NNUNET_DATA to a folder that holds {name}.")
+    return folder
+
+
 def stock_plans(
     plans: dict[str, Any], name: str, channels: Sequence[int], batch_size: int, configuration_name: str = "3d_fullres"
 ) -> dict[str, Any]:

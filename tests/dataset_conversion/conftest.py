@@ -194,10 +194,12 @@ def assert_refused(raw):
 
 def real_folder(name):
     """Return a folder of real volumes, or skip."""
-    folder = Path(os.environ.get("RL_NNUNET_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
-    if not (folder / name).is_dir():
-        pytest.skip(f"no real data: set RL_NNUNET_DATA to a folder that holds {name} (looked in {folder})")
-    return folder / name
+    data = os.environ.get("RL_NNUNET_DATA")
+    if data is None:
+        pytest.skip(f"no real data: set RL_NNUNET_DATA to a folder that holds {name}")
+    folder = Path(data, name)
+    assert folder.is_dir(), f"RL_NNUNET_DATA is set, but there is no {folder}"
+    return folder
 
 
 @pytest.fixture
