@@ -59,6 +59,7 @@ class IntraInterTrainer(AgentTrainer):
         self.set_backbone_hyperparameters()
         arguments = self.configuration_manager.network_arch_init_kwargs
         self.modalities: list[str] = arguments["modality_names"]
+        self.output_names = ["fused", "decision", *self.modalities]
         self.iterations: int = arguments["iterations"]
         self.agent_names: list[str] = arguments["agents"]
         self.add_log_keys(self._log_keys())
@@ -74,7 +75,7 @@ class IntraInterTrainer(AgentTrainer):
         return WeightAgents(dict(self.module.agents.items()), self.ppo, self.device)
 
     def _build_loss(self) -> IteratedLoss:
-        """Build eq. 2 around nnU-Net's own loss; the modalities' own outputs have one scale only."""
+        """Build eq. 2 around nnU-Net's own loss; the decision and the modalities' own outputs have one scale only."""
         loss = super()._build_loss()
         return IteratedLoss(loss, loss.loss if isinstance(loss, DeepSupervisionWrapper) else loss)
 
@@ -102,7 +103,7 @@ class IntraInterTrainer(AgentTrainer):
             self.agents.learn(report.output.episodes, probabilities)
         self.loss.report = None  # releases the step's outputs
         mean = probabilities.mean(0)
-        result["loss_outputs"] = np.array([report.fused[-1], *report.modalities])
+        result["loss_outputs"] = np.array([report.fused, report.decision, *report.modalities])
         result["probability"] = mean.cpu().numpy()
         result["reward"] = mean.diff().cpu().numpy()
         weights = {name: weights_of(episode.actions[:, -1]) for name, episode in report.output.episodes.items()}
@@ -124,8 +125,7 @@ class IntraInterTrainer(AgentTrainer):
 
     def _log_keys(self) -> list[str]:
         return [
-            "loss_fused",
-            *(f"loss_{name}" for name in self.modalities),
+            *(f"loss_{name}" for name in self.output_names),
             *(f"probability_iteration{t}" for t in range(self.iterations + 1)),
             *(f"reward_iteration{t}" for t in range(1, self.iterations + 1)),
             *(f"weight_{name}" for name in self.modalities if "inter" in self.agent_names),
@@ -140,7 +140,7 @@ class IntraInterTrainer(AgentTrainer):
         def means(key: str) -> list[float]:
             return mean_without_nan([output[key] for output in train_outputs]).tolist()
 
-        values = dict(zip(["loss_fused", *(f"loss_{m}" for m in self.modalities)], means("loss_outputs"), strict=True))
+        values = {f"loss_{name}": x for name, x in zip(self.output_names, means("loss_outputs"), strict=True)}
         values |= {f"probability_iteration{t}": p for t, p in enumerate(means("probability"))}
         if self.agent_names:
             values |= {f"reward_iteration{t}": r for t, r in enumerate(means("reward"), start=1)}

@@ -4,6 +4,10 @@ Zhang et al. (see `rl_nnunet.networks.intra_inter_net`), eq. 2: the sum over the
 all modalities' own outputs and lambda = 4 times that of the fused output. The paper's L is the cross entropy of a
 classifier; ours is nnU-Net's (Dice and cross entropy, regions, ignore label, deep supervision of the fused output).
 
+Eq. 2 judges every output, but not the decision that they make together. A modality's own output that is trained alone
+learns to deny what the modality does not show, which costs the decision more than it costs that output. Half of lambda
+therefore goes to the loss of the iteration's decision.
+
 We divide the sum by the sum of its weights. Adam does not notice a constant factor; nnU-Net's gradient clipping and the
 learning rate of its SGD do, and they are made for a loss of this size.
 """
@@ -42,51 +46,53 @@ class IteratedLossReport:
 
     Attributes
     ----------
-    fused : list of float
-        Loss of the fused output per iteration.
+    fused, decision : float
+        Loss of the fused output and of the decision, last iteration.
     modalities : list of float
         Loss of each modality's own output, mean over the iterations; NaN where no sample has it.
     output : IteratedOutput
         The network's output.
     """
 
-    fused: list[float]
+    fused: float
+    decision: float
     modalities: list[float]
     output: IteratedOutput
 
 
 class IteratedLoss(nn.Module):
-    """Eq. 2, divided by the sum of its weights.
+    """Eq. 2 with half of lambda for the decision, divided by the sum of the weights.
 
     Parameters
     ----------
     fused : callable
         Maps (output, target) of the fused output to a scalar; both are lists over scales with deep supervision.
-    own : callable
-        Maps (logits, target) at full resolution to a scalar, for the modalities' own outputs.
+    finest : callable
+        Maps (logits, target) at full resolution to a scalar, for the decision and the modalities' own outputs.
     """
 
-    def __init__(self, fused: Callable[..., Tensor], own: Callable[..., Tensor]) -> None:
+    def __init__(self, fused: Callable[..., Tensor], finest: Callable[..., Tensor]) -> None:
         super().__init__()
         self.fused = fused
-        self.own = own
+        self.finest = finest
         self.report: IteratedLossReport | None = None
 
     def forward(self, output: IteratedOutput | Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
         """Return the loss; of a plain segmentation (the network in evaluation mode) nnU-Net's own."""
         if not hasattr(output, "iterations"):
             return self.fused(output, target)
-        fused = [self.fused(iteration.fused, target) for iteration in output.iterations]
         finest = target[0] if isinstance(target, list) else target
+        fused = [self.fused(iteration.fused, target) for iteration in output.iterations]
+        decision = [self.finest(iteration.decision, finest) for iteration in output.iterations]
         own = [self._own_losses(iteration, output.samples, finest) for iteration in output.iterations]
         present = [m for m, loss in enumerate(own[0]) if loss is not None]
-        total = FUSION_WEIGHT * sum(fused) + sum(losses[m] for losses in own for m in present)
+        total = FUSION_WEIGHT / 2 * (sum(fused) + sum(decision)) + sum(losses[m] for losses in own for m in present)
         own_means = [torch.stack([losses[m] for losses in own]).mean() for m in present]
         # One transfer from the device for everything that is reported.
-        values = torch.stack([*fused, *own_means]).detach().float().tolist()
-        modalities = dict(zip(present, values[len(fused) :], strict=True))
+        values = torch.stack([fused[-1], decision[-1], *own_means]).detach().float().tolist()
+        modalities = dict(zip(present, values[2:], strict=True))
         self.report = IteratedLossReport(
-            values[: len(fused)], [modalities.get(m, float("nan")) for m in range(len(output.samples))], output
+            *values[:2], [modalities.get(m, float("nan")) for m in range(len(output.samples))], output
         )
         return total / (len(fused) * (FUSION_WEIGHT + len(present)))
 
@@ -94,6 +100,6 @@ class IteratedLoss(nn.Module):
         self, iteration: Iteration, samples: Sequence[Sequence[int]], target: Tensor
     ) -> list[Tensor | None]:
         return [
-            None if logits is None else self.own(logits, target if len(rows) == len(target) else target[list(rows)])
+            None if logits is None else self.finest(logits, target if len(rows) == len(target) else target[list(rows)])
             for logits, rows in zip(iteration.modalities, samples, strict=True)
         ]

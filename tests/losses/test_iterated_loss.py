@@ -10,14 +10,14 @@ from torch.nn import functional
 from rl_nnunet.losses.iterated_loss import FUSION_WEIGHT, IteratedLoss
 
 
-def own(logits, target):
+def finest(logits, target):
     return functional.cross_entropy(logits, target[:, 0])
 
 
 def fused(logits, target):
     if isinstance(logits, list):
-        return sum(own(x, y) for x, y in zip(logits, target, strict=True)) / len(logits)
-    return own(logits, target)
+        return sum(finest(x, y) for x, y in zip(logits, target, strict=True)) / len(logits)
+    return finest(logits, target)
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def output(samples, deep_supervision, iterations=3):
     made = [
         SimpleNamespace(
             fused=[logits(3), logits(3, 2)] if deep_supervision else logits(3),
+            decision=logits(3),
             modalities=[logits(len(rows)) if rows else None for rows in samples],
         )
         for _ in range(iterations)
@@ -44,23 +45,26 @@ def output(samples, deep_supervision, iterations=3):
 @pytest.mark.parametrize("samples", [[[0, 1, 2], [0, 1, 2]], [[0, 2], []]])
 def test_sum_over_iterations_and_outputs(targets, samples, deep_supervision):
     out = output(samples, deep_supervision)
-    loss = IteratedLoss(fused, own)
+    loss = IteratedLoss(fused, finest)
     total = loss(out, targets if deep_supervision else targets[0])
     expected, weight = 0.0, 0.0
     for iteration in out.iterations:
-        expected += 4 * fused(iteration.fused, targets if deep_supervision else targets[0]).item()
+        expected += 2 * fused(iteration.fused, targets if deep_supervision else targets[0]).item()
+        expected += 2 * finest(iteration.decision, targets[0]).item()
         weight += 4
         for logits, rows in zip(iteration.modalities, samples, strict=True):
             if rows:
-                expected += own(logits, targets[0][rows]).item()
+                expected += finest(logits, targets[0][rows]).item()
                 weight += 1
     assert FUSION_WEIGHT == 4
     assert total.item() == pytest.approx(expected / weight, rel=1e-5)
     assert [math.isnan(value) for value in loss.report.modalities] == [not rows for rows in samples]
-    assert len(loss.report.fused) == 3
+    last = out.iterations[-1]
+    assert loss.report.fused == pytest.approx(fused(last.fused, targets if deep_supervision else targets[0]).item())
+    assert loss.report.decision == pytest.approx(finest(last.decision, targets[0]).item())
     total.backward()
 
 
 def test_a_plain_segmentation_gets_the_loss_of_the_fused_output(targets):
     logits = torch.randn(3, 2, 4, 4)
-    assert torch.equal(IteratedLoss(fused, own)(logits, targets[0]), own(logits, targets[0]))
+    assert torch.equal(IteratedLoss(fused, finest)(logits, targets[0]), finest(logits, targets[0]))
