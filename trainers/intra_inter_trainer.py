@@ -37,7 +37,7 @@ class IntraInterTrainer(AgentTrainer):
     """Train one encoder per modality with the agents of Zhang et al. (see `rl_nnunet.networks.intra_inter_net`).
 
     The backbone and each agent have an Adam of their own, with the paper's learning rates and weight decay; nnU-Net's
-    polynomial decay is kept. The network is not compiled: it computes every iteration a second time for its gradient.
+    polynomial decay is kept. The network is not compiled: it computes iterations a second time for their gradient.
 
     Attributes
     ----------

@@ -14,8 +14,8 @@ iteration, ``O_fusion + sum W_f,m O_m / lambda``, where lambda = 4 is that of eq
 The paper sums the outputs without weights. It differs from ours in two ways (docs/benchmarks.md has measurements):
 
 - **W_f,m.** What W_f does to the concatenation, the fusion layer behind it can undo: where it has learnt to ignore a
-  useless modality, that one's weight makes no difference to the reward, and drifts. A modality's own output cannot be
-  undone, because it is trained alone; weighed, it tells the inter agent what the modality is worth.
+  useless modality, that one's weight makes no difference to the reward, and drifts. Behind a modality's own output
+  there is no layer that could undo it; weighed, it tells the inter agent what the modality is worth.
 - **lambda.** A modality that does not show a structure learns to deny it, and in a plain sum three that do not outvote
   the fused output and the one that does. The weights of eq. 2 give the fused output the say of four modalities.
 
@@ -28,9 +28,9 @@ A modality whose patch is blank is left out: no encoder and no head runs for it,
 zero. Training withholds one modality of some samples from fusion, decision and agents, while its own head goes on
 learning.
 
-Weights W_s change everything behind the stems, hence only the stems are shared between iterations. While it trains,
-an iteration keeps none of its maps and computes them again for its gradient: the memory is that of one iteration and
-not of T + 1. A prediction runs heads and decoder only once, in the last iteration.
+Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, all
+iterations but the last keep none of their maps and compute them again for their gradients: the memory is that of one
+iteration and not of T + 1. A prediction runs heads and decoder only once, in the last iteration.
 """
 
 from __future__ import annotations
@@ -245,9 +245,9 @@ class IntraInterNet(nn.Module):
         for iteration in range(self.iterations + 1):
             is_last = iteration == self.iterations
             arguments = (shallow, weights["intra"], weights["inter"] * kept, samples, kept)
-            if self.training:
+            if self.training and not is_last:
                 output, *observed = checkpoint(self._iterate, *arguments, True, use_reentrant=False)
-            else:
+            else:  # the maps of the last iteration are needed first, when the others' are not there
                 output, *observed = self._iterate(*arguments, is_last)
             outputs.append(output)
             if not is_last:
