@@ -247,7 +247,7 @@ class IntraInterNet(nn.Module):
             arguments = (shallow, weights["intra"], weights["inter"] * kept, samples, kept)
             if self.training and not is_last:
                 output, *observed = checkpoint(self._iterate, *arguments, True, use_reentrant=False)
-            else:  # the maps of the last iteration are needed first, when the others' are not there
+            else:  # the backward pass begins with the last iteration: keeping its maps costs no more memory
                 output, *observed = self._iterate(*arguments, is_last)
             outputs.append(output)
             if not is_last:
@@ -287,12 +287,12 @@ class IntraInterNet(nn.Module):
         stages = range(len(self.fusions) - 1)
         fused = self.decoder([*(self._fuse(maps, stage, inter, samples) for stage in stages), deepest])
         own = [None if one is None else head(one) for head, one in zip(self.heads, maps, strict=True)]
-        modalities = sum(
+        weighted = sum(
             self._place(logits, rows, len(kept)) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )
-        decision = (fused[0] if isinstance(fused, list) else fused) + modalities / FUSION_WEIGHT
+        decision = (fused[0] if isinstance(fused, list) else fused) + weighted / FUSION_WEIGHT
         return IterationOutput(fused, own, decision), *observed
 
     def _fuse(self, maps: list[list[Tensor] | None], stage: int, inter: Tensor, samples: list[list[int]]) -> Tensor:
