@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from rl_nnunet.dataset_conversion import volumes
+from rl_nnunet import scans
+from rl_nnunet.dataset_conversion import label_maps
 from rl_nnunet.dataset_conversion.brats import BratsYear
 from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.errors import InputError
-from rl_nnunet.new_folder import new_folder
+from rl_nnunet.files import new_folder
 
 
 @dataclass
@@ -61,7 +62,7 @@ def convert_prediction(path: Path, folder: Path, year: BratsYear) -> PredictionR
     report = PredictionReport(path.name)
     inverse, names = year.labels.inverse, year.labels.names
     try:
-        converted, unknown = volumes.map_values(volumes.read_volume(path), inverse)
+        converted, unknown = label_maps.map_values(scans.read_volume(path), inverse)
         if unknown:
             known = ", ".join(f"{name} {value}" for name, value in names.items())
             raise InputError(
@@ -69,8 +70,8 @@ def convert_prediction(path: Path, folder: Path, year: BratsYear) -> PredictionR
                 "predict it again, or correct --year."
             )
         regions = {name: tuple(inverse[label] for label in labels) for name, labels in year.labels.structures.items()}
-        report.milliliters = volumes.milliliters(converted, regions)
-        volumes.write_volume(converted, folder / path.name)
+        report.milliliters = label_maps.milliliters(converted, regions)
+        scans.write_volume(converted, folder / path.name)
     except InputError as error:
         report.error = str(error)
     except OSError as error:

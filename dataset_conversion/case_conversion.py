@@ -10,7 +10,8 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from rl_nnunet.dataset_conversion import volumes
+from rl_nnunet import scans
+from rl_nnunet.dataset_conversion import label_maps
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
 from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.errors import InputError
@@ -100,39 +101,39 @@ def unwritable(error: OSError) -> str:
 
 def _convert(case: Case, settings: CaseSettings, report: CaseReport) -> None:
     (first_channel, first_path), *others = case.images.items()
-    first = volumes.read_image(first_path)
-    report.found_orientation = volumes.orientation_code(first)
-    images = {first_channel: volumes.orient(first, settings.orientation)}
+    first = scans.read_image(first_path)
+    report.found_orientation = scans.orientation_code(first)
+    images = {first_channel: scans.orient(first, settings.orientation)}
     reference = images[first_channel]
     report.size, report.spacing = reference.GetSize(), reference.GetSpacing()
     for channel, path in others:
-        image = volumes.read_image(path)
+        image = scans.read_image(path)
         if case.resample:
-            images[channel] = volumes.resample_like(image, reference)
+            images[channel] = scans.resample_like(image, reference)
         else:
-            if volumes.take_geometry(image, path, first, first_path):
+            if scans.take_geometry(image, path, first, first_path):
                 report.notices.append("geometry of a channel taken from the first channel")
-            images[channel] = volumes.orient(image, settings.orientation)
-    if any(volumes.is_blank(image) for image in images.values()):
+            images[channel] = scans.orient(image, settings.orientation)
+    if any(scans.is_blank(image) for image in images.values()):
         report.written = False
         report.notices.append("left out, because its scans do not overlap in space")
         return
     label = _convert_label(case, settings, first, report)
     suffix = "Ts" if case.is_test else "Tr"
     for channel in range(settings.num_channels):
-        image = images[channel] if channel in images else volumes.blank_like(reference)
+        image = images[channel] if channel in images else scans.blank_like(reference)
         path = settings.folder / f"images{suffix}" / f"{case.identifier}_{channel:04d}{FILE_ENDING}"
-        volumes.write_volume(image, path)
+        scans.write_volume(image, path)
     if label is not None:
-        volumes.write_volume(label, settings.folder / f"labels{suffix}" / f"{case.identifier}{FILE_ENDING}")
+        scans.write_volume(label, settings.folder / f"labels{suffix}" / f"{case.identifier}{FILE_ENDING}")
 
 
 def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report: CaseReport) -> sitk.Image | None:
     if case.label is None:
         return None
-    label, notices = volumes.read_label(case.label, settings.labels)
+    label, notices = label_maps.read_label(case.label, settings.labels)
     report.notices += notices
-    if volumes.take_geometry(label, case.label, image, next(iter(case.images.values()))):
+    if scans.take_geometry(label, case.label, image, next(iter(case.images.values()))):
         report.notices.append("geometry of the label taken from its image")
-    report.milliliters = volumes.milliliters(label, settings.labels.structures)
-    return volumes.orient(label, settings.orientation)
+    report.milliliters = label_maps.milliliters(label, settings.labels.structures)
+    return scans.orient(label, settings.orientation)

@@ -25,7 +25,7 @@ from rl_nnunet.dataset_conversion.case_conversion import (
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
 from rl_nnunet.dataset_conversion.summary import format_summary
 from rl_nnunet.errors import InputError
-from rl_nnunet.new_folder import UNFINISHED_PREFIX, new_folder
+from rl_nnunet.files import UNFINISHED_PREFIX, new_folder
 
 SPLIT_SEED = 12345
 

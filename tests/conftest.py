@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -9,11 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
 
+# What tqdm writes to standard error beside the sentences.
+PROGRESS_BAR = re.compile(r"[^:]+: +\d+%\|")
 CHECKOUT = Path(__file__).resolve().parent.parent
 
 # No test may read or write the data of whoever runs it, and nnUNet_n_proc_DA=0 would crash the planner.
@@ -29,6 +33,39 @@ def nnunet_folders(tmp_path, monkeypatch):
         (tmp_path / name).mkdir()
         monkeypatch.setenv(name, str(tmp_path / name))
     return tmp_path
+
+
+@pytest.fixture
+def run(nnunet_folders, monkeypatch, capfd):
+    """Return a function that runs a command's `main` in this process, with the given arguments."""
+
+    def run_main(main, *arguments):
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as error:
+            code = error.code
+        return Outcome(code, *capfd.readouterr())
+
+    return run_main
+
+
+@pytest.fixture
+def assert_refused_in_one_sentence():
+    """Return a function that checks that a command ended in one sentence, exit code 2, and no traceback."""
+
+    def check(outcome, *fragments):
+        pieces = [piece.strip() for piece in outcome.err.replace("\r", "\n").split("\n") if piece.strip()]
+        sentences = [piece for piece in pieces if not PROGRESS_BAR.match(piece)]
+        assert len(sentences) == 1, outcome.err
+        assert sentences[0].startswith("Error: ")
+        for fragment in fragments:
+            assert str(fragment) in sentences[0]
+        assert outcome.code == 2
+
+    return check
 
 
 @pytest.fixture
@@ -84,6 +121,14 @@ def fingerprint_in_threads(monkeypatch):
     context = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
     monkeypatch.setattr(stock, "multiprocessing", context)
     monkeypatch.setattr(ours, "ProcessPoolExecutor", lambda processes, _: ThreadPoolExecutor(processes))
+
+
+class Outcome(NamedTuple):
+    """Of a command: exit code, standard output, standard error."""
+
+    code: int
+    out: str
+    err: str
 
 
 class Project:

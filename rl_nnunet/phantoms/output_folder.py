@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.new_folder import new_folder
+from rl_nnunet.files import new_folder
 
 PROGRESS_LABEL = "Making phantoms"
 

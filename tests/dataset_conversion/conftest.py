@@ -8,7 +8,6 @@ import time
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -22,14 +21,6 @@ MMWHS_VALUES = (205, 420, 500, 550, 600, 820, 850)
 # Direction cosines of volumes stored as LPS and, like most MR scans of MM-WHS, in another axis order.
 LPS = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 ASL = (0, 0, 1, -1, 0, 0, 0, 1, 0)
-
-
-class Outcome(NamedTuple):
-    """Of a command: exit code, standard output, standard error."""
-
-    code: int
-    out: str
-    err: str
 
 
 def write(path, values, *, direction=LPS, origin=(10.0, 20.0, 30.0), spacing=(1.0, 1.5, 2.0)):
@@ -86,23 +77,6 @@ def brats_phantom(tmp_path_factory):
 def brats(brats_phantom, tmp_path):
     """Return a function that copies the phantoms of a year, and returns their folder."""
     return lambda year: shutil.copytree(brats_phantom(year), tmp_path / f"brats_{year}")
-
-
-@pytest.fixture
-def run(nnunet_folders, monkeypatch, capfd):
-    """Return a function that runs a converter's `main` with the given arguments."""
-
-    def run_main(main, *arguments):
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
-        capfd.readouterr()
-        code = 0
-        try:
-            main()
-        except SystemExit as error:
-            code = error.code
-        return Outcome(code, *capfd.readouterr())
-
-    return run_main
 
 
 @pytest.fixture
@@ -176,17 +150,11 @@ def verify(monkeypatch, capfd):
 
 
 @pytest.fixture
-def assert_refused(raw):
+def assert_refused(raw, assert_refused_in_one_sentence):
     """Return a function that checks that a command ended in one sentence and left nothing behind."""
 
     def check(outcome, *fragments, left=()):
-        pieces = [piece.strip() for piece in outcome.err.replace("\r", "\n").split("\n") if piece.strip()]
-        sentences = [piece for piece in pieces if not piece.startswith("Converting:")]
-        assert len(sentences) == 1, outcome.err
-        assert sentences[0].startswith("Error: ")
-        for fragment in fragments:
-            assert str(fragment) in sentences[0]
-        assert outcome.code == 2
+        assert_refused_in_one_sentence(outcome, *fragments)
         assert sorted(os.listdir(raw)) == sorted(left)
 
     return check

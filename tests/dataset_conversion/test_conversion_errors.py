@@ -174,7 +174,7 @@ def test_id_taken_meanwhile(run_mmwhs, raw, monkeypatch, assert_refused):
 
 
 def test_id_of_a_run_beside(run_mmwhs, raw, assert_refused):
-    from rl_nnunet.new_folder import new_folder
+    from rl_nnunet.files import new_folder
 
     with new_folder(raw / "Dataset501_Other") as beside:
         assert_refused(run_mmwhs(), "Another run is writing", beside.parent, left=[beside.parent.name])

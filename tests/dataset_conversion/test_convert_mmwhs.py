@@ -261,7 +261,7 @@ def test_run_after_a_killed_one(converted, kill_run, mmwhs, raw):
 
 
 def test_work_of_a_run_beside_is_not_touched(run_mmwhs, raw, assert_refused):
-    from rl_nnunet.new_folder import new_folder
+    from rl_nnunet.files import new_folder
 
     with new_folder(raw / "Dataset502_Other") as beside, new_folder(raw / "Dataset501_MMWHS") as same:
         assert_refused(run_mmwhs(), "Another run is writing", left=[beside.parent.name, same.parent.name])

@@ -20,16 +20,12 @@ from nibabel import imageglobals
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
-from rl_nnunet.dataset_conversion.cases import LabelScheme
 from rl_nnunet.errors import InputError
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 GZIP_START = b"\x1f\x8b"
 # Two headers describe one grid if no corner of the volume moves by more than this part of the smallest voxel edge.
 GRID_TOLERANCE = 0.1
-# A whole number stored with a rescale slope comes back this close to itself: 8 bits for the values up to 4 miss it by
-# up to 4 / 255 / 2, 16 bits for those up to 850 by less. Anything farther off is no rounding.
-WHOLE_NUMBER_TOLERANCE = 0.02
 # Differences below this many mm are what a header's 32-bit floats round away, and not worth a notice.
 ROUNDING_MM = 1e-5
 
@@ -149,81 +145,6 @@ def read_image(path: Path) -> sitk.Image:
         # It would look like the image of a branch that the case does not have.
         raise InputError(f"{path} has the value {values.flat[0]} everywhere; fetch it again, or remove the case.")
     return image
-
-
-def read_label(path: Path, scheme: LabelScheme) -> tuple[sitk.Image, list[str]]:
-    """Read a label map and give its labels nnU-Net's values.
-
-    Returns
-    -------
-    SimpleITK.Image
-        The label map, uint8.
-    list of str
-        Notices on stray values.
-
-    Raises
-    ------
-    InputError
-        As `read_volume`, and if a value is unknown, or all is background where the scheme does not allow it.
-    """
-    image = read_volume(path)
-    raw = _whole_numbers(image)
-    label_map, unknown = map_values(image, scheme.mapping)
-    if unknown:
-        known = ", ".join(f"{name} {'/'.join(map(str, raws))}" for name, raws in scheme.values.items())
-        raise InputError(f"{path} holds the unknown label value {unknown}; known are {known}: correct the file.")
-    names = list(scheme.values)
-    notices = [
-        f"stray label value {value} taken as {names[scheme.mapping[value]]}"
-        for value in sorted(scheme.stray)
-        if (raw == value).any()
-    ]
-    if is_blank(label_map):
-        if not scheme.may_be_empty:
-            raise InputError(f"{path} is empty, all of it is background; correct the label, or remove the case.")
-        notices.append("the label is empty, all of it is background")
-    return label_map, notices
-
-
-def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, str]:
-    """Replace the values of a label map.
-
-    Returns
-    -------
-    SimpleITK.Image
-        The new label map, uint8; 0 where the value is unknown.
-    str
-        The first unknown values, as text; empty if there are none.
-    """
-    raw = _whole_numbers(image)
-    mapped = np.zeros(raw.shape, np.uint8)
-    unknown = np.ones(raw.shape, bool)
-    for old, new in mapping.items():
-        hit = raw == old
-        mapped[hit] = new
-        unknown &= ~hit
-    label_map = sitk.GetImageFromArray(mapped)
-    label_map.CopyInformation(image)
-    found = np.unique(raw[unknown])
-    texts = [np.format_float_positional(value, trim="-") for value in found[:5]]
-    return label_map, ", ".join(texts) + (", ..." if len(found) > 5 else "")
-
-
-def _whole_numbers(image: sitk.Image) -> np.ndarray:
-    """Return the values of a label map; those within `WHOLE_NUMBER_TOLERANCE` of a whole number become it."""
-    values = sitk.GetArrayViewFromImage(image)
-    if not np.issubdtype(values.dtype, np.floating):
-        return values
-    whole = np.rint(values)
-    return np.where(np.abs(values - whole) < WHOLE_NUMBER_TOLERANCE, whole, values)
-
-
-def milliliters(label_map: sitk.Image, structures: dict[str, tuple[int, ...]]) -> dict[str, float]:
-    """Return the volume of each structure, given its label values, as far as it occurs in a uint8 label map."""
-    counts = np.bincount(sitk.GetArrayViewFromImage(label_map).ravel(), minlength=256)
-    voxels = {name: int(counts[list(labels)].sum()) for name, labels in structures.items()}
-    voxel_size = float(np.prod(label_map.GetSpacing())) / 1000
-    return {name: count * voxel_size for name, count in voxels.items() if count}
 
 
 def take_geometry(volume: sitk.Image, path: Path, reference: sitk.Image, reference_path: Path) -> bool:

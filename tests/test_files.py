@@ -3,7 +3,7 @@
 import threading
 from pathlib import Path
 
-from rl_nnunet.new_folder import UNFINISHED_PREFIX, new_folder
+from rl_nnunet.files import UNFINISHED_PREFIX, new_folder
 
 
 def test_run_that_starts_between_a_folder_and_its_lock(tmp_path, monkeypatch):
