@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 
+from rl_nnunet.command_line import whole_number
+
 ORIENTATIONS = ("LPS", "RAS", "keep")
 
 
@@ -42,24 +44,9 @@ def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     parser.add_argument(
         "-np",
         dest="processes",
-        type=_positive,
+        type=whole_number(1),
         default=min(8, os.cpu_count() or 1),
         metavar="N",
         help="number of processes (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help=f"replace the {output} if it exists")
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
-    return value
-
-
-def at_least_two(text: str) -> int:
-    """Argument type of a number of folds."""
-    value = int(text)
-    if value < 2:
-        raise argparse.ArgumentTypeError("must be at least 2")
-    return value

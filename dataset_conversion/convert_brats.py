@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rl_nnunet.command_line import make_parser, path_argument, whole_number
 from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, SEQUENCES, YEAR_KEY, YEARS, BratsYear
 from rl_nnunet.dataset_conversion.brats_cases import CaseFolder, common_year, find_case_folders, make_case
 from rl_nnunet.dataset_conversion.brats_tables import COLUMNS, read_tables
 from rl_nnunet.dataset_conversion.cases import Case
-from rl_nnunet.dataset_conversion.command_line import add_output_arguments, at_least_two
+from rl_nnunet.dataset_conversion.command_line import add_output_arguments
 from rl_nnunet.errors import InputError, run_command
 
 # T1 and T1ce differ by the contrast agent, T2 and FLAIR by the suppression of free water.
@@ -55,14 +56,14 @@ def _run() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rl_nnunet_convert_brats",
-        description="Convert BraTS (gliomas in T1, T1ce, T2 and FLAIR), 2018 to 2024, to nnU-Net's raw format.",
+    parser = make_parser(
+        "rl_nnunet_convert_brats",
+        "Convert BraTS (gliomas in T1, T1ce, T2 and FLAIR), 2018 to 2024, to nnU-Net's raw format.",
     )
     parser.add_argument(
         "-i",
         dest="input",
-        type=Path,
+        type=path_argument,
         required=True,
         metavar="FOLDER",
         help='folder that holds the case folders of one year, at any depth; those with "valid" in their name, or in '
@@ -85,7 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         f"all be used once (default: {' '.join(DEFAULT_BRANCHES)})",
     )
     parser.add_argument(
-        "--folds", type=at_least_two, default=5, metavar="N", help="folds of the cross-validation (default: 5)"
+        "--folds", type=whole_number(2), default=5, metavar="N", help="folds of the cross-validation (default: 5)"
     )
     return parser
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_nnunet.branches import DATASET_JSON_KEY
+from rl_nnunet.command_line import make_parser, path_argument
 from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, YEAR_KEY, YEARS, BratsYear
 from rl_nnunet.dataset_conversion.command_line import add_run_arguments
 from rl_nnunet.errors import InputError, run_command
@@ -40,15 +41,25 @@ def _run() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rl_nnunet_convert_brats_predictions",
-        description="Give predictions of a data set that rl_nnunet_convert_brats wrote the label values of BraTS.",
+    parser = make_parser(
+        "rl_nnunet_convert_brats_predictions",
+        "Give predictions of a data set that rl_nnunet_convert_brats wrote the label values of BraTS.",
     )
     parser.add_argument(
-        "-i", dest="input", type=Path, required=True, metavar="PREDICTIONS", help="output folder of nnUNetv2_predict"
+        "-i",
+        dest="input",
+        type=path_argument,
+        required=True,
+        metavar="PREDICTIONS",
+        help="output folder of nnUNetv2_predict",
     )
     parser.add_argument(
-        "-o", dest="output", type=Path, required=True, metavar="OUTPUT", help="folder to write; must not exist yet"
+        "-o",
+        dest="output",
+        type=path_argument,
+        required=True,
+        metavar="OUTPUT",
+        help="folder to write; must not exist yet",
     )
     parser.add_argument(
         "--year",

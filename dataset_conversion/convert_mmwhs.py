@@ -6,6 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
+from rl_nnunet.command_line import make_parser, path_argument
 from rl_nnunet.dataset_conversion.cases import BranchFiles, Case, LabelScheme, find_cases
 from rl_nnunet.dataset_conversion.command_line import add_output_arguments
 from rl_nnunet.errors import InputError, run_command
@@ -54,14 +55,14 @@ def _run() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rl_nnunet_convert_mmwhs",
-        description="Convert MM-WHS 2017 (CT and MRI of different patients) to nnU-Net's raw format.",
+    parser = make_parser(
+        "rl_nnunet_convert_mmwhs",
+        "Convert MM-WHS 2017 (CT and MRI of different patients) to nnU-Net's raw format.",
     )
     parser.add_argument(
         "-i",
         dest="input",
-        type=Path,
+        type=path_argument,
         required=True,
         metavar="FOLDER",
         help="folder that holds ct_train and mr_train, and ct_test and mr_test if you have them",

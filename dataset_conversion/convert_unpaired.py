@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rl_nnunet.command_line import make_parser, whole_number
 from rl_nnunet.dataset_conversion.cases import (
     PLACEHOLDER,
     BranchFiles,
@@ -15,7 +16,7 @@ from rl_nnunet.dataset_conversion.cases import (
     find_cases,
     parse_labels,
 )
-from rl_nnunet.dataset_conversion.command_line import add_output_arguments, at_least_two
+from rl_nnunet.dataset_conversion.command_line import add_output_arguments
 from rl_nnunet.errors import InputError, run_command
 
 EXAMPLE = """example:
@@ -59,9 +60,9 @@ def _run() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rl_nnunet_convert_unpaired",
-        description="Convert folders of images and labels, one or more branches (modalities, contrasts) of different "
+    parser = make_parser(
+        "rl_nnunet_convert_unpaired",
+        "Convert folders of images and labels, one or more branches (modalities, contrasts) of different "
         "patients, to nnU-Net's raw format.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -106,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         help="names of cases, or a file with one name a line, that become test cases in every branch",
     )
     parser.add_argument(
-        "--folds", type=at_least_two, default=5, metavar="N", help="folds of the cross-validation (default: 5)"
+        "--folds", type=whole_number(2), default=5, metavar="N", help="folds of the cross-validation (default: 5)"
     )
     return parser
 

@@ -50,6 +50,36 @@ def exports(environment: Mapping[str, str], root: Path | None = None) -> dict[st
     return variables
 
 
+def data_folder(variable: str) -> Path:
+    """Return one of nnU-Net's data folders, which need not exist yet.
+
+    Parameters
+    ----------
+    variable : str
+        One of `DATA_VARIABLES`.
+
+    Raises
+    ------
+    InputError
+        If the variable is not set, or names something that nnU-Net cannot use.
+    """
+    text = os.environ.get(variable, "")
+    if not text.strip():
+        raise InputError(f'{variable} is not set: export it, or run eval "$(rl_nnunet_env --root FOLDER)".')
+    if text.startswith("~"):
+        raise InputError(
+            f"{variable}={text} names a folder called {Path(text).parts[0]}, because nnU-Net does not expand it; "
+            "export it without quotes, or written out."
+        )
+    try:
+        folder = Path(os.path.abspath(text))
+    except FileNotFoundError:
+        raise InputError("The current folder does not exist any more; change to another one.") from None
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise InputError(f"{variable}={text} is not a folder; export the folder that holds your data sets.")
+    return folder
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command ``rl_nnunet_env``."""
     parser = argparse.ArgumentParser(

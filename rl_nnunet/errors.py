@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -11,12 +12,28 @@ class InputError(Exception):
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Run a command's body; an `InputError` becomes its sentence on stderr and exit code 2."""
+    """Run a command's body; an `InputError` becomes its sentence on stderr and exit code 2.
+
+    So does an `OSError` that nothing closer to the file has put into better words: names that are too long, folders
+    that cannot be read.
+    """
+    # Names of files that are not UTF-8 can be printed, too.
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
         command()
     except InputError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        sys.exit(2)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None or error.strerror is None:
+            raise
+        _fail(f"{os.fsdecode(error.filename)} cannot be used ({error.strerror}); check the path and its permissions.")
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
+
+
+def _fail(sentence: str) -> None:
+    print(f"Error: {sentence}", file=sys.stderr)
+    sys.exit(2)

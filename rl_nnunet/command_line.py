@@ -1,0 +1,58 @@
+"""What the commands' argument parsers share. Only the standard library: ``--help`` must answer at once."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def make_parser(program: str, description: str, **options: Any) -> argparse.ArgumentParser:
+    """Return a parser with what every command has: ``--help`` and ``--version``."""
+    parser = argparse.ArgumentParser(prog=program, description=description, **options)
+    parser.add_argument("--version", action=_PrintVersions, nargs=0, help="print the versions and exit")
+    return parser
+
+
+class _PrintVersions(argparse.Action):
+    """``--version``; looking the versions up takes time that the other commands need not spend."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        """Print the versions of this package and of nnU-Net, and exit."""
+        parser.exit(message=f"rl_nnunet {version('rl_nnunet')} with nnunetv2 {version('nnunetv2')}\n")
+
+
+def path_argument(text: str) -> Path:
+    """Argument type of a file or folder: absolute, with ``~`` expanded.
+
+    An empty text, as an unset variable makes it, would be the current folder.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty; is a variable unset?")
+    try:
+        return Path(os.path.abspath(Path(text).expanduser()))
+    except RuntimeError:
+        raise argparse.ArgumentTypeError(f"{text}: there is no such user; write the folder out") from None
+    except FileNotFoundError:
+        raise argparse.ArgumentTypeError(
+            f"{text}: the current folder does not exist any more; change to another"
+        ) from None
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no path ({error})") from None
+
+
+def whole_number(lowest: int) -> Any:
+    """Return the argument type of a whole number that is not below `lowest`."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if value < lowest:
+            raise argparse.ArgumentTypeError(f"must be at least {lowest}, not {value}")
+        return value
+
+    return parse
