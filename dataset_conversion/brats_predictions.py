@@ -15,6 +15,8 @@ from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import new_folder
 
+PREDICTIONS_KIND = "predictions with the label values of BraTS"
+
 
 @dataclass
 class PredictionReport:
@@ -25,7 +27,9 @@ class PredictionReport:
     error: str = ""
 
 
-def write_predictions(predictions: Sequence[Path], output: Path, year: BratsYear, processes: int) -> str:
+def write_predictions(
+    predictions: Sequence[Path], output: Path, year: BratsYear, processes: int, *, overwrite: bool = False
+) -> str:
     """Write predictions with the values of BraTS to a new folder, and return a summary.
 
     Parameters
@@ -33,22 +37,21 @@ def write_predictions(predictions: Sequence[Path], output: Path, year: BratsYear
     predictions : sequence of Path
         Label maps with nnU-Net's values.
     output : Path
-        The folder to be; what exists there is replaced.
+        The folder to be.
     year : BratsYear
         The year whose values they get.
     processes : int
         Number of processes.
+    overwrite : bool
+        Replace a folder that an earlier call wrote and that holds nothing else.
 
     Raises
     ------
     InputError
         If a prediction cannot be used, or the folder cannot be written; nothing is left behind then.
     """
-    try:
-        with new_folder(output) as folder:
-            reports = convert_all(partial(convert_prediction, folder=folder, year=year), predictions, processes)
-    except OSError as error:
-        raise InputError(_unwritable(str(output), error)) from None
+    with new_folder(output, PREDICTIONS_KIND, overwrite=overwrite) as folder:
+        reports = convert_all(partial(convert_prediction, folder=folder, year=year), predictions, processes)
     means = ", ".join(
         f"{region.replace('_', ' ')} {fmean(report.milliliters.get(region, 0.0) for report in reports):.3g}"
         for region in year.labels.structures

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +26,11 @@ def _run() -> None:
     predictions = find_predictions(arguments.input)
     record = _read_record(arguments.input)
     year = choose_year(record, arguments.year, arguments.input)
-    output = check_output(arguments.output, arguments.input, overwrite=arguments.overwrite)
+    output = arguments.output
 
     from rl_nnunet.dataset_conversion.brats_predictions import write_predictions
 
-    print(write_predictions(predictions, output, year, arguments.processes))
+    print(write_predictions(predictions, output, year, arguments.processes, overwrite=arguments.overwrite))
     if record.get(ORIENTATION_KEY, "keep") != "keep":
         print(
             f"Notice: the data set was converted with --orientation {record[ORIENTATION_KEY]}, which is the axis order "
@@ -133,29 +132,3 @@ def choose_year(record: dict[str, Any], asked: int | None, folder: Path) -> Brat
             f"--year {asked}: {folder / 'dataset.json'} records BraTS {year}; correct --year, or leave it out."
         )
     return YEARS[year]
-
-
-def check_output(output: Path, predictions: Path, *, overwrite: bool) -> Path:
-    """Return the absolute path of the output folder, after checking that it may be written.
-
-    Raises
-    ------
-    InputError
-        If it is the folder of the predictions, exists already (without `overwrite`), or holds anything else.
-    """
-    output = Path(os.path.abspath(output))
-    if output.resolve() == predictions.resolve():
-        raise InputError(f"{output} holds the predictions; choose another folder for -o.")
-    if not output.exists():
-        return output
-    if not output.is_dir():
-        raise InputError(f"{output} is no folder; choose another one for -o.")
-    content = sorted(output.iterdir())
-    if content and not overwrite:
-        raise InputError(f"{output} exists already; add --overwrite to replace it, or choose another folder.")
-    foreign = next((path.name for path in content if path.is_dir() or not path.name.endswith(FILE_ENDING)), None)
-    if foreign is not None:
-        raise InputError(
-            f"{output} holds something else, {foreign}, and is not replaced; choose another folder for -o."
-        )
-    return output

@@ -20,14 +20,17 @@ from rl_nnunet.dataset_conversion.case_conversion import (
     FILE_ENDING,
     CaseSettings,
     convert_cases,
-    unwritable,
 )
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
 from rl_nnunet.dataset_conversion.summary import format_summary
+from rl_nnunet.environment import data_folder
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import UNFINISHED_PREFIX, new_folder
 
 SPLIT_SEED = 12345
+DATASET_KIND = "a converted data set"
+LONGEST_NAME = 128
+"""In bytes; file systems take 255 for a name, and nnU-Net puts this one into others."""
 
 
 @dataclass(frozen=True)
@@ -100,22 +103,19 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         if not any(branch in case.branches for case in training):
             raise InputError(f"{branch} has no training case; add labeled cases, or leave the branch out.")
     splits, notices = _splits_if_possible(dataset, training)
-    target = check_target(dataset, overwrite)
-    try:
-        with new_folder(target) as folder:
-            _check_no_other_run(dataset, target)
-            for subfolder in ("imagesTr", "labelsTr", *_test_folders(dataset.cases)):
-                (folder / subfolder).mkdir()
-            settings = CaseSettings(folder, len(dataset.channel_names), dataset.labels, dataset.orientation)
-            reports = convert_cases(dataset.cases, settings, processes)
-            if splits:
-                (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
-            _write_case_table(dataset.cases, folder)
-            _write_dataset_json(dataset, folder, len(training))
-            # A data set of another name may have got the ID since.
-            _check_id(dataset)
-    except OSError as error:
-        raise InputError(unwritable(error)) from None
+    target = check_target(dataset)
+    with new_folder(target, DATASET_KIND, overwrite=overwrite) as folder:
+        _check_no_other_run(dataset, target)
+        for subfolder in ("imagesTr", "labelsTr", *_test_folders(dataset.cases)):
+            (folder / subfolder).mkdir()
+        settings = CaseSettings(folder, len(dataset.channel_names), dataset.labels, dataset.orientation)
+        reports = convert_cases(dataset.cases, settings, processes)
+        if splits:
+            (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
+        _write_case_table(dataset.cases, folder)
+        _write_dataset_json(dataset, folder, len(training))
+        # A data set of another name may have got the ID since.
+        _check_id(dataset)
     print(format_summary(reports, list(dataset.branches), list(dataset.labels.structures), dataset.stratified_by))
     for notice in [*notices, *_stale_notices(dataset)]:
         print(f"Notice: {notice}")
@@ -213,26 +213,23 @@ def _choose_strata(training: Sequence[Case], folds: int) -> tuple[list[str], lis
     return branches, [f"the folds are not balanced between {names}, because none of them has {folds} cases."]
 
 
-def check_target(dataset: RawDataset, overwrite: bool) -> Path:
-    """Return the folder of the data set, after checking that it may be written.
+def check_target(dataset: RawDataset) -> Path:
+    """Return the folder that the data set gets.
 
     Raises
     ------
     InputError
-        If ``nnUNet_raw`` is unset, the name or ID is illegal or taken, or the data set exists already.
+        If ``nnUNet_raw`` is unset or no folder, or the name or ID is illegal or taken.
     """
-    raw = os.environ.get("nnUNet_raw")
-    if not raw:
-        raise InputError("nnUNet_raw is not set; export it as the folder that holds your raw data sets.")
+    raw = data_folder("nnUNet_raw")
     if not 1 <= dataset.dataset_id <= 999:
         raise InputError(f"The data set ID {dataset.dataset_id} is not possible; choose one from 1 to 999.")
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", dataset.name):
         raise InputError(f"The name {dataset.name!r} is not possible; use letters, digits, '_', '-' and '.' only.")
+    if len(dataset.name.encode()) > LONGEST_NAME:
+        raise InputError(f"-n: the name has {len(dataset.name)} characters; choose one of at most {LONGEST_NAME}.")
     _check_id(dataset)
-    target = Path(raw).absolute() / dataset.folder_name
-    if target.exists() and not overwrite:
-        raise InputError(f"{target} exists already; add --overwrite to replace it, or choose another ID.")
-    return target
+    return raw / dataset.folder_name
 
 
 def _check_id(dataset: RawDataset) -> None:

@@ -7,6 +7,7 @@ command is printed before it runs.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -15,9 +16,11 @@ import sys
 import time
 from pathlib import Path
 
-from rl_nnunet.environment import DATA_VARIABLES, exports
+from rl_nnunet.command_line import make_parser, path_argument, whole_number
+from rl_nnunet.environment import DATA_VARIABLES, exports, trainers_folder
 from rl_nnunet.errors import InputError, run_command
 
+OUTPUT = "demo_output"
 DATASET_ID = 901
 DATASET = f"Dataset{DATASET_ID}_PhantomHearts"
 TRAINER, PLANS, CONFIGURATION, FOLD = "RLXAlignTrainerDemo", "RLXAlignSmallPlans", "3d_fullres", "0"
@@ -30,32 +33,59 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rl_nnunet_demo",
-        description="Run the whole workflow on phantom hearts: convert, plan, train, predict, evaluate.",
+    parser = make_parser(
+        "rl_nnunet_demo", "Run the whole workflow on phantom hearts: convert, plan, train, predict, evaluate."
     )
-    parser.add_argument("-o", "--output", default="demo_output", help="folder to write (default: demo_output)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=path_argument,
+        metavar="FOLDER",
+        help=f"new or empty folder to write (default: {OUTPUT}, or {OUTPUT}_2 and so on where it is there already)",
+    )
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda", "mps"), help="default: cpu")
-    parser.add_argument("-np", "--processes", type=int, default=2, help="processes (default: 2)")
-    parser.add_argument("--cases", type=int, default=10, help="training cases per modality (default: 10)")
-    parser.add_argument("--test_cases", type=int, default=3, help="held-out hearts (default: 3)")
-    parser.add_argument("--size", type=int, default=32, help="voxels along a CT's longest axis (default: 32)")
+    parser.add_argument("-np", "--processes", type=whole_number(1), default=2, help="processes (default: 2)")
+    parser.add_argument("--cases", type=whole_number(2), default=10, help="training cases per modality (default: 10)")
+    parser.add_argument("--test_cases", type=whole_number(1), default=3, help="held-out hearts (default: 3)")
+    parser.add_argument(
+        "--size", type=whole_number(16), default=32, help="voxels along a CT's longest axis (default: 32)"
+    )
     parser.add_argument("--trainer", default=TRAINER, help=f"default: {TRAINER}")
     return parser
 
 
 def _run() -> None:
     arguments = _parser().parse_args()
-    root = Path(arguments.output).resolve()
-    if root.exists() and any(root.iterdir()):
-        raise InputError(f"{root} is not empty; give an empty or new folder with -o.")
-    root.mkdir(parents=True, exist_ok=True)
+    _check_trainer(arguments.trainer)
+    root = _output_folder(arguments.output)
     variables = exports({}, root)
     for name in DATA_VARIABLES:
         Path(variables[name]).mkdir()
     start = time.monotonic()
     _Workflow(root, arguments, variables).run()
     print(f"\nThe demo took {(time.monotonic() - start) / 60:.1f} minutes.")
+
+
+def _check_trainer(name: str) -> None:
+    """Refuse a trainer that nnU-Net would not find, before anything is computed."""
+    from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+    from nnunetv2.utilities.find_class_by_name import recursive_find_python_class
+
+    found = recursive_find_python_class(str(trainers_folder()), name, "rl_nnunet.trainers")
+    if not (isinstance(found, type) and issubclass(found, nnUNetTrainer)):
+        raise InputError(f"--trainer: rl_nnunet has no trainer {name!r}; check its spelling, or leave it out.")
+
+
+def _output_folder(asked: Path | None) -> Path:
+    """Return the new folder of the demo; one that holds anything is never touched."""
+    numbered = (Path(f"{OUTPUT}_{number}" if number > 1 else OUTPUT).absolute() for number in itertools.count(1))
+    root = next(folder for folder in numbered if not os.path.lexists(folder)) if asked is None else asked
+    if os.path.lexists(root) and not root.is_dir():
+        raise InputError(f"{root} is not a folder; give an empty or new one with -o.")
+    root.mkdir(parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        raise InputError(f"{root} is not empty; give an empty or new folder with -o.")
+    return root
 
 
 class _Workflow:

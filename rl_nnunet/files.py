@@ -1,11 +1,20 @@
-"""Writing a folder as a whole or not at all."""
+"""Writing a folder as a whole or not at all, and never at the cost of what somebody else put there.
+
+A folder of ours carries a marker, `MARKER`, that lists its files. Only such a folder is ever replaced, and only as long
+as it holds these files unchanged and nothing else, at any depth: names alone prove nothing, because phantoms and
+converted data have the names of real data.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
+import json
 import os
 import shutil
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +22,14 @@ from rl_nnunet.errors import InputError
 
 # nnU-Net takes every folder that starts with "Dataset" for a data set.
 UNFINISHED_PREFIX = ".rl_nnunet_unfinished_"
+MARKER = ".rl_nnunet_folder.json"
+# What file systems round times of modification to: 2 s on FAT, less on others.
+TIME_TOLERANCE_S = 2.0
+SILENT_WAIT_S = 3.0
 
 
 @contextlib.contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
+def new_folder(target: Path, kind: str, *, overwrite: bool = False) -> Iterator[Path]:
     """Provide an empty folder that becomes the target when the block ends well, and vanishes when it does not.
 
     The folder lies in a hidden one beside the target, which is locked as long as this process lives: that is how the
@@ -25,20 +38,112 @@ def new_folder(target: Path) -> Iterator[Path]:
     Parameters
     ----------
     target : Path
-        The folder to be; what exists there is replaced. Missing parents are created, and removed with it.
+        The folder to be. Missing parents are created, and removed with it.
+    kind : str
+        What the folder will hold, such as "a phantom", for the marker: a folder of another kind is not replaced.
+    overwrite : bool
+        Replace a folder of this kind that is there and unchanged.
+
+    Raises
+    ------
+    InputError
+        If the target is there and may not be replaced, another run is writing it, or it cannot be written.
     """
     created = [parent for parent in target.parents if not parent.exists()]
     try:
+        check_replaceable(target, kind, overwrite=overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         with _workshop(target) as workshop:
+            # A killed run may have left the old folder in its workshop, from which it is back now.
+            check_replaceable(target, kind, overwrite=overwrite)
             folder = workshop / "new"
             folder.mkdir()
             yield folder
+            _write_marker(folder, kind)
+            # The work may have taken hours, in which somebody may have saved a file there.
+            check_replaceable(target, kind, overwrite=overwrite)
             _swap_in(folder, target, workshop / "replaced")
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror or error}); free space, mend the permissions, or choose "
+            "another folder."
+        ) from None
     finally:
         for parent in created:
             with contextlib.suppress(OSError):  # not empty: the target is in it
                 parent.rmdir()
+
+
+# ---- what may be replaced ------------------------------------------------------------------------------------------
+
+
+def check_replaceable(target: Path, kind: str, *, overwrite: bool) -> None:
+    """Raise `InputError` if a folder is there and may not be replaced; an empty folder may be."""
+    if not os.path.lexists(target):
+        return
+    if target.is_symlink() or not target.is_dir():
+        raise InputError(f"{target} exists and is not a folder; choose another one.")
+    if target.is_mount() or _is_in_use(target):
+        raise InputError(f"{target} is a mounted or the current folder and cannot be replaced; choose a folder in it.")
+    if not any(target.iterdir()):
+        return
+    reason = _reason_to_keep(target, kind)
+    if reason:
+        raise InputError(f"{target} exists and is not replaced, because it {reason}; choose another folder.")
+    if not overwrite:
+        raise InputError(f"{target} exists already; add --overwrite to replace it, or choose another folder.")
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Tell whether the current folder is this one or lies in it."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was removed
+        return False
+    return folder.resolve() in (here, *here.parents)
+
+
+def _reason_to_keep(folder: Path, kind: str) -> str:
+    """Return why a folder must not be replaced, as the end of a sentence; nothing if it may be."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        written_kind, files = marker["kind"], dict(marker["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "was not written by this command"
+    if written_kind != kind:
+        return f"is {written_kind}, not {kind}"
+    for place, folders, names in os.walk(folder, onerror=_raise):
+        for name in [*names, *(name for name in folders if Path(place, name).is_symlink())]:
+            path = Path(place, name)
+            relative = path.relative_to(folder).as_posix()
+            if relative == MARKER:
+                continue
+            if relative not in files:
+                return f"holds something else, {relative}"
+            if path.is_symlink() or not _is_unchanged(path, files[relative]):
+                return f"holds {relative}, which was changed since"
+    return ""
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _write_marker(folder: Path, kind: str) -> None:
+    """List the files of a folder, each with its size and time of modification (s)."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        status = path.stat()
+        files[path.relative_to(folder).as_posix()] = [status.st_size, status.st_mtime]
+    (folder / MARKER).write_text(json.dumps({"kind": kind, "files": files}, indent=1), encoding="utf-8")
+
+
+def _is_unchanged(path: Path, expected: tuple[int, float]) -> bool:
+    status = path.stat()
+    return status.st_size == expected[0] and abs(status.st_mtime - expected[1]) <= TIME_TOLERANCE_S
+
+
+# ---- from unfinished to finished -----------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -47,7 +152,7 @@ def _workshop(target: Path) -> Iterator[Path]:
     workshop = target.parent / f"{UNFINISHED_PREFIX}{target.name}"
     # Between the folder and its lock, a run beside would take it for a leftover.
     with _one_run_at_a_time(target.parent):
-        _remove_leftovers(target.parent)
+        _clear_leftovers(target.parent)
         try:
             workshop.mkdir()
         except FileExistsError:
@@ -64,20 +169,53 @@ def _workshop(target: Path) -> Iterator[Path]:
 
 
 def _swap_in(folder: Path, target: Path, replaced: Path) -> None:
-    if target.exists():
-        target.rename(replaced)
-    try:
+    """Put a folder in the place of the target, in one step where the system can."""
+    if not target.exists():
         folder.rename(target)
-    except OSError:
-        if replaced.exists():
+    elif not _exchange(folder, target):
+        # Whoever is killed between these two leaves the old folder where the next run finds it.
+        target.rename(replaced)
+        try:
+            folder.rename(target)
+        except OSError:
             replaced.rename(target)
-        raise
+            raise
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders in one step; False if the system or the file system cannot."""
+    library = ctypes.CDLL(None, use_errno=True)
+    names = os.fsencode(one), os.fsencode(other)
+    if hasattr(library, "renameat2"):  # Linux
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        return library.renameat2(here, names[0], here, names[1], exchange) == 0
+    if hasattr(library, "renamex_np"):  # macOS
+        swap = 2  # RENAME_SWAP
+        return library.renamex_np(*names, swap) == 0
+    return False
+
+
+def _clear_leftovers(parent: Path) -> None:
+    """Remove what killed runs left; a folder that was about to be replaced comes back."""
+    for workshop in parent.glob(f"{UNFINISHED_PREFIX}*"):
+        lock = _try_lock(workshop)
+        if lock is None:
+            continue
+        target = parent / workshop.name.removeprefix(UNFINISHED_PREFIX)
+        with contextlib.suppress(FileNotFoundError):
+            if not os.path.lexists(target):
+                (workshop / "replaced").rename(target)
+        shutil.rmtree(workshop, ignore_errors=True)
+        os.close(lock)
+
+
+# ---- locks ---------------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def _one_run_at_a_time(parent: Path) -> Iterator[None]:
     """Wait until no run beside this one is in such a block, where the file system can lock."""
-    lock = _try_lock(parent, wait=True)
+    lock = _wait_for_lock(parent)
     try:
         yield
     finally:
@@ -85,7 +223,20 @@ def _one_run_at_a_time(parent: Path) -> Iterator[None]:
             os.close(lock)
 
 
-def _try_lock(folder: Path, *, wait: bool = False) -> int | None:
+def _wait_for_lock(folder: Path) -> int | None:
+    """Lock a folder as `_try_lock` does, once no other process has it; a wait of seconds is said."""
+    start, said = time.monotonic(), False
+    while True:
+        lock, taken = _lock(folder)
+        if not taken:
+            return lock
+        if not said and time.monotonic() - start > SILENT_WAIT_S:
+            print(f"Waiting for another run that is at work in {folder} ...", file=sys.stderr, flush=True)
+            said = True
+        time.sleep(0.05)
+
+
+def _try_lock(folder: Path) -> int | None:
     """Lock a folder for this process; the system lifts the lock when the process ends, however it ends.
 
     Returns
@@ -94,20 +245,17 @@ def _try_lock(folder: Path, *, wait: bool = False) -> int | None:
         The descriptor whose closing lifts the lock; None if another process has it, the folder is gone, or the file
         system cannot lock.
     """
+    return _lock(folder)[0]
+
+
+def _lock(folder: Path) -> tuple[int | None, bool]:
+    """Return the descriptor of a lock, if it could be had, and whether another process has it."""
     descriptor = None
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-    except OSError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
         if descriptor is not None:
             os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _remove_leftovers(parent: Path) -> None:
-    for folder in parent.glob(f"{UNFINISHED_PREFIX}*"):
-        lock = _try_lock(folder)
-        if lock is not None:
-            shutil.rmtree(folder, ignore_errors=True)
-            os.close(lock)
+        return None, isinstance(error, BlockingIOError)
+    return descriptor, False

@@ -10,7 +10,8 @@ import numpy as np
 from rl_nnunet.phantoms.brats_layout import PHANTOM_NOTE, SEQUENCES, BratsJob
 from rl_nnunet.phantoms.head import make_head_case
 from rl_nnunet.phantoms.head_tissues import NECROSIS_LABEL
-from rl_nnunet.phantoms.write import to_sitk, write_image
+from rl_nnunet.phantoms.write import to_sitk
+from rl_nnunet.scans import write_volume
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def write_brats_case(root: Path, job: BratsJob) -> WrittenBratsCase:
     for array, name in zip(arrays, job.file_names, strict=False):
         image = to_sitk(array, case.grid)
         image.SetMetaData("ITK_FileNotes", PHANTOM_NOTE)
-        write_image(image, folder / name)
+        write_volume(image, folder / name)
     core = np.isin(case.labels, (NECROSIS_LABEL, job.layout.enhancing))
     core_ml = float(np.count_nonzero(core) * np.prod(case.grid.spacing) / 1000)
     return WrittenBratsCase(job, image.GetSize(), image.GetSpacing(), "LPS", core_ml)

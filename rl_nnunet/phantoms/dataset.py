@@ -7,14 +7,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_nnunet.files import new_folder
 from rl_nnunet.parallel import work_on_all
 from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.output_folder import PROGRESS_LABEL, new_phantom_folder
 
 if TYPE_CHECKING:
     from rl_nnunet.phantoms.write import WrittenCase
 
-FOLDERS = ("ct_train", "mr_train", "ct_test", "mr_test")
+PHANTOM_KIND = "a phantom of hearts"
+PROGRESS_LABEL = "Making phantoms"
 ROTATIONS_FILE = "rotations.json"
 ROTATIONS_CONVENTION = (
     "Signed permutation matrices in array order (z, y, x). With indices counted from the middle of the array: "
@@ -61,7 +62,7 @@ def write_heart_dataset(
     processes : int
         Worker processes; 1 does the work in this one.
     overwrite : bool
-        Replace a phantom data set that is there. A folder that holds anything else is never replaced.
+        Replace phantom hearts that are there. A folder that holds anything else, at any depth, is never replaced.
 
     Returns
     -------
@@ -73,7 +74,7 @@ def write_heart_dataset(
     InputError
         If the folder exists or cannot be written.
     """
-    with new_phantom_folder(output, overwrite, _find_foreign) as folder:
+    with new_folder(Path(output).expanduser().absolute(), PHANTOM_KIND, overwrite=overwrite) as folder:
         # Imported late, so that a folder that cannot be written is reported at once.
         from rl_nnunet.phantoms.write import plan_jobs, write_case
 
@@ -85,10 +86,6 @@ def write_heart_dataset(
         if rotate_mr:
             _write_rotations(folder / ROTATIONS_FILE, written)
     return written
-
-
-def _find_foreign(folder: Path) -> str | None:
-    return min({path.name for path in folder.iterdir()} - {*FOLDERS, ROTATIONS_FILE}, default=None)
 
 
 def _write_rotations(path: Path, written: list[WrittenCase]) -> None:

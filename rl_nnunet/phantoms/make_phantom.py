@@ -14,9 +14,9 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_nnunet.command_line import make_parser, path_argument
 from rl_nnunet.errors import InputError, run_command
 from rl_nnunet.phantoms.brats_dataset import write_brats_dataset
 from rl_nnunet.phantoms.brats_layout import MISNAMED_NUMBER, SEQUENCES, YEARS
@@ -92,17 +92,17 @@ def _make_brats(arguments: argparse.Namespace) -> list[WrittenBratsCase]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rl_nnunet_make_phantom",
-        description="Writes a synthetic data set with exact labels: phantom hearts in CT and MR, as MM-WHS 2017 "
+    parser = make_parser(
+        "rl_nnunet_make_phantom",
+        "Writes a synthetic data set with exact labels: phantom hearts in CT and MR, as MM-WHS 2017 "
         "ships its own (ct_train, mr_train, ct_test, mr_test), or phantom heads with tumors in four MR sequences, as "
         "a year of BraTS ships its own.",
     )
     add = parser.add_argument
     add("kind", nargs="?", default="heart", choices=list(OPTIONS_OF_KIND), help="what to make (default: heart)")
-    add("-o", "--output", required=True, type=Path, metavar="FOLDER", help="folder to write; must not exist yet")
+    add("-o", "--output", required=True, type=path_argument, metavar="FOLDER", help="folder to write")
     add("--cases", type=int, default=20, metavar="N", help="labeled cases; heart: per modality (default: 20)")
-    add("--test_cases", type=int, default=0, metavar="N", help="unlabeled cases; heart: per modality (default: 0)")
+    add("--test_cases", type=int, default=4, metavar="N", help="unlabeled cases; heart: per modality (default: 4)")
     add(
         "--size",
         type=int,
@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="processes (default: %(default)s)",
     )
-    add("--overwrite", action="store_true", help="replace a phantom data set that is already there")
+    add("--overwrite", action="store_true", help="replace a phantom that is there, if the folder holds nothing else")
     _add_of_hearts(parser.add_argument_group("heart only"))
     _add_of_brats(parser.add_argument_group("brats only"))
     return parser

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rl_nnunet.errors import InputError
 from rl_nnunet.phantoms.config import HeartPhantomConfig
 from rl_nnunet.phantoms.geometry import Grid
 from rl_nnunet.phantoms.heart import Modality, draw_orientation, make_case
 from rl_nnunet.phantoms.tissues import raw_labels
+from rl_nnunet.scans import write_volume
 
 FIRST_TRAINING_NUMBER, FIRST_TEST_NUMBER = 1001, 2001
 
@@ -101,10 +101,10 @@ def write_case(root: Path, job: CaseJob) -> WrittenCase:
     case = make_case(job.seed, job.modality, job.number, job.paired, job.rotate, job.config)
     orientation = draw_orientation(job.seed, job.modality, job.number) if job.reoriented else "LPS"
     image = sitk.DICOMOrient(to_sitk(case.image, case.grid), orientation)
-    write_image(image, root / job.folder / f"{job.name}_image.nii.gz")
+    write_volume(image, root / job.folder / f"{job.name}_image.nii.gz")
     if job.labeled:
         labels = sitk.DICOMOrient(to_sitk(raw_labels(case.labels), case.grid), orientation)
-        write_image(labels, root / job.folder / f"{job.name}_label.nii.gz")
+        write_volume(labels, root / job.folder / f"{job.name}_label.nii.gz")
     return WrittenCase(job, image.GetSize(), image.GetSpacing(), orientation, case.rotation)
 
 
@@ -114,11 +114,3 @@ def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
     image.SetSpacing(grid.spacing[::-1])
     image.SetOrigin(grid.origin[::-1])
     return image
-
-
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Write an image, compressed if the file name says so."""
-    try:
-        sitk.WriteImage(image, str(path), useCompression=True)
-    except RuntimeError as error:
-        raise InputError(f"{path.parent} cannot be written to; is the disk full?") from error

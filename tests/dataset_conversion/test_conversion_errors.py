@@ -176,7 +176,7 @@ def test_id_taken_meanwhile(run_mmwhs, raw, monkeypatch, assert_refused):
 def test_id_of_a_run_beside(run_mmwhs, raw, assert_refused):
     from rl_nnunet.files import new_folder
 
-    with new_folder(raw / "Dataset501_Other") as beside:
+    with new_folder(raw / "Dataset501_Other", "a data set") as beside:
         assert_refused(run_mmwhs(), "Another run is writing", beside.parent, left=[beside.parent.name])
 
 
@@ -198,14 +198,14 @@ def test_nnunet_raw_unset(run_mmwhs, monkeypatch, assert_refused):
 
 def test_nnunet_raw_cannot_be_created(run_mmwhs, monkeypatch, mmwhs, assert_refused):
     monkeypatch.setenv("nnUNet_raw", str(mmwhs / IMAGE / "raw"))
-    assert_refused(run_mmwhs(), "cannot be written below nnUNet_raw", "Not a directory")
+    assert_refused(run_mmwhs(), "cannot be written (Not a directory)")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_no_permission_to_write(run_mmwhs, raw, assert_refused):
     raw.chmod(0o500)
     try:
-        assert_refused(run_mmwhs(), "cannot be written below nnUNet_raw", "Permission denied")
+        assert_refused(run_mmwhs(), "cannot be written (Permission denied)")
     finally:
         raw.chmod(0o700)
 

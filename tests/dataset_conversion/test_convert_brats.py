@@ -307,9 +307,9 @@ def test_one_patient_is_written_without_folds(visits, converted, brats):
 
 def test_processes_do_not_change_the_result(converted, brats_phantom):
     folder, _ = converted(brats_phantom(2018))
-    before = {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()}
+    before = {path.name: path.read_bytes() for path in folder.rglob("[!.]*.*") if path.is_file()}
     converted(brats_phantom(2018), "--overwrite", "-np", 2)
-    assert {path.name: path.read_bytes() for path in folder.rglob("*.*") if path.is_file()} == before
+    assert {path.name: path.read_bytes() for path in folder.rglob("[!.]*.*") if path.is_file()} == before
 
 
 def test_run_after_a_killed_one(converted, kill_run, brats_phantom, raw):

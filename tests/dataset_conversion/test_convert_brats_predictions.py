@@ -9,6 +9,7 @@ import SimpleITK as sitk
 
 from rl_nnunet.dataset_conversion.brats import YEARS
 from rl_nnunet.dataset_conversion.convert_brats_predictions import main
+from rl_nnunet.files import MARKER
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_forth_and_back_is_the_identity(year, run_brats, convert, brats_phantom,
     (folder / "dataset.json").rename(labels / "dataset.json")
     output, outcome = convert(labels)
     assert outcome.code == 0, outcome.err
-    written = sorted(output.iterdir())
+    written = sorted(output.glob("*.nii.gz"))
     assert len(written) == 5
     for path in written:
         case = path.name.removesuffix(".nii.gz")
@@ -78,7 +79,7 @@ def test_values_and_summary(predictions, convert):
     output, outcome = convert(predictions((0, 1, 2, 3, 3)))
     labels = sitk.GetArrayFromImage(sitk.ReadImage(str(output / "two.nii.gz")))
     assert labels[1, 1].tolist() == [0, 2, 1, 4, 4, 0, 0]
-    assert sorted(os.listdir(output)) == ["one.nii.gz", "two.nii.gz"]
+    assert sorted(os.listdir(output)) == [MARKER, "one.nii.gz", "two.nii.gz"]
     assert "2 cases with the label values of BraTS 2021" in outcome.out
     # Voxels of 10 mm³.
     assert "whole tumor 0.04, tumor core 0.03, enhancing tumor 0.02." in outcome.out
@@ -103,7 +104,7 @@ def test_background_only(predictions, convert):
 def test_two_processes(predictions, convert):
     output, outcome = convert(predictions(), "-np", 2)
     assert outcome.code == 0
-    assert len(os.listdir(output)) == 2
+    assert len(os.listdir(output)) == 3
 
 
 def test_other_axis_order_is_noticed(predictions, convert):
@@ -116,9 +117,9 @@ def test_overwrite(predictions, convert):
     output, _ = convert(folder)
     _, outcome = convert(folder)
     assert (outcome.code, f"{output} exists already" in outcome.err) == (2, True)
-    (output / "old.nii.gz").touch()
+    (folder / "one.nii.gz").rename(folder / "three.nii.gz")
     assert convert(folder, "--overwrite")[1].code == 0
-    assert sorted(os.listdir(output)) == ["one.nii.gz", "two.nii.gz"]
+    assert sorted(os.listdir(output)) == [MARKER, "three.nii.gz", "two.nii.gz"]
 
 
 def test_folder_with_something_else_is_never_replaced(predictions, convert):
@@ -132,7 +133,7 @@ def test_folder_with_something_else_is_never_replaced(predictions, convert):
 
 def test_predictions_are_not_replaced(predictions, run, refused):
     folder = predictions()
-    refused(run(main, "-i", folder, "-o", folder, "--overwrite"), "holds the predictions")
+    refused(run(main, "-i", folder, "-o", folder, "--overwrite"), "was not written by this command")
     assert len(os.listdir(folder)) == 3
 
 

