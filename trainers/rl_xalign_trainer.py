@@ -127,11 +127,13 @@ class RLXAlignTrainer(AgentTrainer):
         training, validation = self.get_tr_and_val_datasets()
         processes = get_allowed_n_proc_DA()
         return (
-            self._augmenter(training, training_transforms, initial_patch_size, processes),
-            self._augmenter(validation, validation_transforms, patch_size, processes // 2),
+            self._augmenter(training, training_transforms, initial_patch_size, processes, is_training=True),
+            self._augmenter(validation, validation_transforms, patch_size, processes // 2, is_training=False),
         )
 
-    def _augmenter(self, dataset: Any, transforms: Any, patch_size: Sequence[int], processes: int) -> Any:
+    def _augmenter(
+        self, dataset: Any, transforms: Any, patch_size: Sequence[int], processes: int, is_training: bool
+    ) -> Any:
         """Start an unpaired loader with nnU-Net's kind of augmenter: in this process, or in background processes."""
         try:
             loader = UnpairedDataLoader(
@@ -139,6 +141,7 @@ class RLXAlignTrainer(AgentTrainer):
                 self.layout,
                 self.label_manager,
                 transforms,
+                needs_every_branch=is_training,
                 batch_size=self.batch_size,
                 patch_size=patch_size,
                 final_patch_size=self.configuration_manager.patch_size,
@@ -147,6 +150,10 @@ class RLXAlignTrainer(AgentTrainer):
             )
         except InputError as error:
             raise SystemExit(f"Error: {error}") from None
+        for name in loader.missing:
+            self.print_to_log_file(
+                f"NOTE: No validation case of fold {self.fold} has the branch {name}: its pseudo Dice is not a number."
+            )
         if get_allowed_n_proc_DA() == 0:
             augmenter = SingleThreadedAugmenter(loader, None)
         else:
@@ -216,7 +223,7 @@ class RLXAlignTrainer(AgentTrainer):
         keys = ("tp_hard", "fp_hard", "fn_hard")
         if self._is_unpaired:
             result = {key: sum(r[key] for r in per_branch) for key in keys}
-            result["loss"] = np.mean([r["loss"] for r in per_branch])
+            result["loss"] = np.nanmean([r["loss"] for r in per_branch])
         else:
             result = super().validation_step(batch)
         for key in keys:
@@ -224,7 +231,7 @@ class RLXAlignTrainer(AgentTrainer):
         return result
 
     def _validate_alone(self, batch: dict, branch: int) -> dict:
-        channels, rows = list(self.layout.branches[branch].channels), self._rows_with(branch, batch["data"])
+        channels, rows = list(self.layout.branches[branch].channels), self._rows_with(branch, batch)
         if not rows:
             heads = self.label_manager.num_segmentation_heads - (not self.label_manager.has_regions)
             return {"loss": np.nan, **dict.fromkeys(("tp_hard", "fp_hard", "fn_hard"), np.zeros(heads))}
@@ -235,12 +242,12 @@ class RLXAlignTrainer(AgentTrainer):
         target = [t.clone() for t in target] if isinstance(target, list) else target.clone()
         return super().validation_step({"data": data, "target": target})
 
-    def _rows_with(self, branch: int, data: torch.Tensor) -> list[int]:
-        """Return the samples that have a branch; in unpaired data, every sample is composed of all branches."""
+    def _rows_with(self, branch: int, batch: dict) -> list[int]:
+        """Return the samples that have a branch; in unpaired data, all or none of a batch have it."""
         if self._is_unpaired:
-            return list(range(len(data)))
-        present = present_groups(data, self.layout.channels, self.module.blank_values.to(data.device))
-        return rows_of(present)[branch]
+            return list(range(len(batch["data"]))) if batch["keys"][self.layout.names[branch]] else []
+        blank_values = self.module.blank_values.to(batch["data"].device)
+        return rows_of(present_groups(batch["data"], self.layout.channels, blank_values))[branch]
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, then report the Dice per branch."""
