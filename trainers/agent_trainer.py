@@ -83,6 +83,11 @@ class AgentTrainer(nnUNetTrainer):
         """Return the agents of the network, which is there by now."""
         raise NotImplementedError
 
+    @property
+    def channel_groups(self) -> Sequence[Sequence[int]]:
+        """Channels of each branch or modality."""
+        raise NotImplementedError
+
     def extra_state(self) -> dict[str, Any]:
         """Return what a restart needs besides network, optimizer, agents and random state."""
         return {}
@@ -109,13 +114,13 @@ class AgentTrainer(nnUNetTrainer):
 
         With a seed, it is made repeatable, too (see `rl_nnunet.dataloading.repeatable`).
         """
-        values = self.configuration_manager.network_arch_init_kwargs["blank_values"]
+        values, groups = self.configuration_manager.network_arch_init_kwargs["blank_values"], self.channel_groups
         if channels is not None:
-            values = [values[channel] for channel in channels]
+            values, groups = [values[channel] for channel in channels], [range(len(channels))]
         transforms = super().get_training_transforms(*args, **kwargs)
         if SEED_VARIABLE in os.environ:
             make_repeatable(transforms)
-        return KeepBlank(transforms, values)
+        return KeepBlank(transforms, values, groups)
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then continue the random state of a resumed training."""

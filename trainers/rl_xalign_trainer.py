@@ -22,7 +22,7 @@ from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
 from rl_nnunet.networks.architecture import with_branches
-from rl_nnunet.networks.presence import present_groups, rows_of
+from rl_nnunet.networks.presence import absent_channels, present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, plot_progress
 from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
 from rl_nnunet.training_settings import TrainingSettings
@@ -66,6 +66,11 @@ class RLXAlignTrainer(AgentTrainer):
         """See `with_branches`."""
         self.layout: BranchLayout = layout_from_dataset_json(dataset_json)
         return with_branches(plans, configuration, dataset_json, self.architecture_overrides)
+
+    @property
+    def channel_groups(self) -> Sequence[Sequence[int]]:
+        """Channels of each branch."""
+        return self.layout.channels
 
     @property
     def _is_unpaired(self) -> bool:
@@ -247,7 +252,8 @@ class RLXAlignTrainer(AgentTrainer):
         if self._is_unpaired:
             return list(range(len(batch["data"]))) if batch["keys"][self.layout.names[branch]] else []
         blank_values = self.module.blank_values.to(batch["data"].device)
-        return rows_of(present_groups(batch["data"], self.layout.channels, blank_values))[branch]
+        absent = absent_channels(batch["data"], self.layout.channels, blank_values)
+        return rows_of(present_groups(absent, self.layout.channels))[branch]
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, then report the Dice per branch."""
