@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -44,9 +44,13 @@ class AgentTrainer(nnUNetTrainer):
     ----------
     architecture_overrides : dict
         Architecture arguments that ablations set in the plans of the model folder.
+    schedule : mapping of str to int
+        What differs from nnU-Net's schedule, by the names of nnU-Net's attributes: ``num_epochs``,
+        ``num_iterations_per_epoch``, ``num_val_iterations_per_epoch``, ``save_every``.
     """
 
     architecture_overrides: dict[str, Any] = {}
+    schedule: Mapping[str, int] = {}
 
     def __init__(
         self,
@@ -68,6 +72,7 @@ class AgentTrainer(nnUNetTrainer):
         except InputError as error:
             raise SystemExit(f"Error: {error}") from None
         super().__init__(plans, configuration, fold, dataset_json, device)
+        vars(self).update(self.schedule)
         for message in messages:
             self.print_to_log_file(f"NOTE: {message}")
         self.agents: Agents | None = None
