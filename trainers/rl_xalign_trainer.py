@@ -17,14 +17,13 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from rl_nnunet.agents.pose_agents import PoseAgents, label_cube
 from rl_nnunet.branches import BranchLayout, layout_from_dataset_json
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
-from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
 from rl_nnunet.networks.architecture import with_branches
 from rl_nnunet.networks.presence import absent_channels, present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, plot_progress
-from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
+from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan, refusing
 from rl_nnunet.training_settings import TrainingSettings
 
 PANELS = (
@@ -64,8 +63,9 @@ class RLXAlignTrainer(AgentTrainer):
         self, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
     ) -> tuple[dict[str, Any], list[str]]:
         """See `with_branches`."""
+        prepared = with_branches(plans, configuration, dataset_json, self.architecture_overrides)
         self.layout: BranchLayout = layout_from_dataset_json(dataset_json)
-        return with_branches(plans, configuration, dataset_json, self.architecture_overrides)
+        return prepared
 
     @property
     def channel_groups(self) -> Sequence[Sequence[int]]:
@@ -140,7 +140,7 @@ class RLXAlignTrainer(AgentTrainer):
         self, dataset: Any, transforms: Any, patch_size: Sequence[int], processes: int, is_training: bool
     ) -> Any:
         """Start an unpaired loader with nnU-Net's kind of augmenter: in this process, or in background processes."""
-        try:
+        with refusing():
             loader = UnpairedDataLoader(
                 dataset,
                 self.layout,
@@ -153,8 +153,6 @@ class RLXAlignTrainer(AgentTrainer):
                 oversample_foreground_percent=self.oversample_foreground_percent,
                 probabilistic_oversampling=self.probabilistic_oversampling,
             )
-        except InputError as error:
-            raise SystemExit(f"Error: {error}") from None
         for name in loader.missing:
             self.print_to_log_file(
                 f"NOTE: No validation case of fold {self.fold} has the branch {name}: its pseudo Dice is not a number."

@@ -15,8 +15,7 @@ import os
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from rl_nnunet.random_state import seed_everything
-from rl_nnunet.trainers.agent_trainer import SEED_VARIABLE
+from rl_nnunet.random_state import SEED_VARIABLE, seed_everything
 from rl_nnunet.trainers.schedules import TRAINERS, AdamW, NoMirroring
 
 
