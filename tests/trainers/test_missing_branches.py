@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from checkpoints import load
 
 
@@ -46,3 +47,42 @@ def test_validation_part_without_a_branch(hearts_with_split):
     assert (fold / "progress_rl.png").stat().st_size > 0
     summary = json.loads((fold / "validation" / "summary_per_branch.json").read_text())
     assert list(summary) == ["CT"]
+
+
+@pytest.fixture
+def scans_without_a_branch(hearts, tmp_path):
+    """Test scans of which one branch is missing: filled with zeros, with the air of a CT, with another constant."""
+    folder, scans = tmp_path / "scans", hearts.raw / "imagesTs"
+    folder.mkdir()
+    for case, absent, fillings in (
+        ("mr_test_2001", 0, {"zero": 0, "air": -1024, "constant": 300}),
+        ("ct_test_2001", 1, {"zero": 0, "constant": 300}),
+    ):
+        for name, value in fillings.items():
+            image = sitk.ReadImage(scans / f"{case}_000{1 - absent}.nii.gz")
+            filled = sitk.GetImageFromArray(np.full(image.GetSize()[::-1], value, np.float32))
+            filled.CopyInformation(image)
+            sitk.WriteImage(image, folder / f"{case}_{name}_000{1 - absent}.nii.gz")
+            sitk.WriteImage(filled, folder / f"{case}_{name}_000{absent}.nii.gz")
+    return folder
+
+
+@pytest.mark.slow
+def test_what_an_absent_channel_is_filled_with_does_not_matter(hearts, scans_without_a_branch, tmp_path):
+    project = hearts.with_results(tmp_path / "results")
+    project.results.parent.mkdir()
+    project.train("ShortAdamW")
+    predictions = tmp_path / "predictions"
+    output = project.run(
+        "nnUNetv2_predict", "-i", scans_without_a_branch, "-o", predictions, "-d", project.id, "-c", "3d_fullres", "-f",
+        "0", "-p", "RLXAlignSmallPlans", "-tr", "ShortAdamW", "-device", "cpu", "-npp", "1", "-nps", "1",
+    )  # fmt: skip
+    assert output.count("Channel 0 (CT) is constant in a patch where others vary") == 1
+    assert "fill the image with zeros" in output
+    for case, names in (("mr_test_2001", ("air", "constant")), ("ct_test_2001", ("constant",))):
+        label = sitk.GetArrayFromImage(sitk.ReadImage(project.raw / "labelsTs" / f"{case}.nii.gz"))
+        zero = sitk.GetArrayFromImage(sitk.ReadImage(predictions / f"{case}_zero.nii.gz"))
+        assert 2 * ((zero > 0) & (label > 0)).sum() / ((zero > 0).sum() + (label > 0).sum()) > 0.5
+        for name in names:
+            filled = sitk.GetArrayFromImage(sitk.ReadImage(predictions / f"{case}_{name}.nii.gz"))
+            np.testing.assert_array_equal(filled, zero, err_msg=f"{case}_{name}")
