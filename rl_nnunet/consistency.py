@@ -165,6 +165,30 @@ def check_pairing(branches_of_cases: Iterable[Sequence[str]], layout: BranchLayo
         )
 
 
+def check_labels(properties: Mapping[str, Any], foreground: Iterable[Any]) -> None:
+    """Check that a preprocessed case was preprocessed with the labels (or regions) of the data set.
+
+    Parameters
+    ----------
+    properties : mapping
+        Those that nnU-Net stores with the case; its ``class_locations`` have an entry for every label or region.
+    foreground : iterable
+        Foreground labels or regions of nnU-Net's label manager.
+    """
+
+    def key(label: Any) -> tuple[int, ...]:
+        return tuple(int(i) for i in label) if isinstance(label, list | tuple) else (int(label),)
+
+    # With an ignore label, there is also an entry for all that is annotated, which begins with -1.
+    preprocessed = {key(label) for label in properties.get("class_locations", {})} - {()}
+    preprocessed = {label for label in preprocessed if label[0] >= 0}
+    if preprocessed and preprocessed != {key(label) for label in foreground}:
+        raise InputError(
+            f"The labels of dataset.json are not the {len(preprocessed)} with which the data were preprocessed; "
+            f"restore dataset.json, or {PLAN_ANEW}."
+        )
+
+
 def read_checkpoint(file: str, device: Any) -> dict[str, Any]:
     """Return nnU-Net's checkpoint, with all that it has to hold."""
     import torch

@@ -16,7 +16,7 @@ from torch import distributed, nn
 from torch._dynamo import OptimizedModule
 
 from rl_nnunet.branches import layout_from_dataset_json
-from rl_nnunet.consistency import PLAN_ANEW, check_checkpoint, check_pairing, read_checkpoint
+from rl_nnunet.consistency import PLAN_ANEW, check_checkpoint, check_labels, check_pairing, read_checkpoint
 from rl_nnunet.dataloading.keep_blank import KeepBlank
 from rl_nnunet.dataloading.repeatable import make_repeatable
 from rl_nnunet.dataloading.unpaired_loader import branches_of_case
@@ -164,10 +164,13 @@ class AgentTrainer(nnUNetTrainer):
                 ) from None
 
     def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
-        """Return nnU-Net's data sets, once it is clear that they are paired where ``dataset.json`` says so."""
+        """Return nnU-Net's data sets, once it is clear that ``dataset.json`` says of them what they are."""
         training, validation = super().get_tr_and_val_datasets()
-        layout = layout_from_dataset_json(self.dataset_json)
+        layout, labels = layout_from_dataset_json(self.dataset_json), self.label_manager
         with refusing():
+            for case in training.identifiers[:1]:
+                foreground = labels.foreground_regions if labels.has_regions else labels.foreground_labels
+                check_labels(training.load_case(case)[3], foreground)
             cases = (branches_of_case(training.load_case(case)[0], layout) for case in training.identifiers)
             check_pairing(cases, layout)
         return training, validation

@@ -240,6 +240,24 @@ def test_data_that_are_not_paired(start):
     assert_one_sentence(caught, "calls the data set paired, but no training case has more than one of the branches CT")
 
 
+@pytest.mark.parametrize(
+    "edits",
+    [
+        [in_dataset("labels", "tumor", 8)],
+        [in_dataset("labels", {"background": 0, "heart": 1})],
+        [
+            in_dataset("labels", {"background": 0, "heart": [1, 2, 3, 4, 5, 6, 7], "one": 1}),
+            in_dataset("regions_class_order", [2, 1]),
+        ],
+    ],
+)
+def test_labels_that_are_not_those_of_the_preprocessed_data(start, edits):
+    trainer = start(RLXAlignTrainer, edits)
+    with pytest.raises(SystemExit) as caught:
+        trainer.get_dataloaders()
+    assert_one_sentence(caught, "The labels of dataset.json are not the 7 with which the data were preprocessed")
+
+
 # ---- checkpoints ---------------------------------------------------------------------------------------------------
 
 
