@@ -43,7 +43,9 @@ def configuration_entry(plans: Mapping[str, Any], configuration: str) -> dict[st
     InputError
         If there is no such configuration, it is a cascade, or it lacks what every configuration has.
     """
-    configurations, where = plans.get("configurations"), f"The plans {plans.get('plans_name')}"
+    if not isinstance(plans.get("plans_name"), str):
+        raise InputError(f"The plans have no plans_name; {PLAN_ANEW}.")
+    configurations, where = plans.get("configurations"), f"The plans {plans['plans_name']}"
     if not isinstance(configurations, Mapping) or not configurations:
         raise InputError(f"{where} have no configurations; {PLAN_ANEW}.")
     name, seen = configuration, []
@@ -92,14 +94,14 @@ def check_data_set(plans: Mapping[str, Any], entry: Mapping[str, Any], dataset_j
     schemes = entry["normalization_schemes"]
     if len(names) != len(schemes):
         raise InputError(
-            f"dataset.json has {len(names)} channels ({', '.join(names.values())}), but the plans "
-            f"{plans.get('plans_name')} were made for {len(schemes)}; {PLAN_ANEW}."
+            f"dataset.json has {len(names)} channels ({', '.join(map(str, names.values()))}), but the plans "
+            f"{plans['plans_name']} were made for {len(schemes)}; {PLAN_ANEW}."
         )
     properties = plans.get("foreground_intensity_properties_per_channel")
     for channel, scheme in enumerate(schemes):
         if scheme == "CTNormalization" and not _has_statistics(properties, channel):
             raise InputError(
-                f"The plans {plans.get('plans_name')} have no intensity statistics of channel {channel}; {PLAN_ANEW}."
+                f"The plans {plans['plans_name']} have no intensity statistics of channel {channel}; {PLAN_ANEW}."
             )
     return layout_from_dataset_json(dict(dataset_json))
 
@@ -146,7 +148,7 @@ def check_blank_values(plans: Mapping[str, Any], entry: Mapping[str, Any]) -> No
     expected = blank_values(entry["normalization_schemes"], plans["foreground_intensity_properties_per_channel"])
     if any(abs(a - b) > BLANK_VALUE_TOLERANCE for a, b in zip(stated, expected, strict=True)):
         raise InputError(
-            f"The plans {plans.get('plans_name')} state the blank_values {list(stated)}, but their normalization makes "
+            f"The plans {plans['plans_name']} state the blank_values {list(stated)}, but their normalization makes "
             f"zeros {[round(value, 4) for value in expected]}; {PLAN_ANEW}."
         )
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from rl_nnunet.branches import BranchLayout, blank_values
+from rl_nnunet.branches import BranchLayout, blank_values, channel_indices
 from rl_nnunet.consistency import check_blank_values, check_branches, check_data_set, configuration_entry
 from rl_nnunet.errors import InputError
 from rl_nnunet.networks.arguments import check_arguments
@@ -154,7 +154,7 @@ def _add_branches(
         f"about {len(layout.branches)} times the memory. RLXAlignPlanner plans for it."
     ]
     if layout.pairing == "unpaired":
-        names = {int(i): name for i, name in dataset_json["channel_names"].items()}
+        names = {i: name for name, i in channel_indices(dataset_json).items()}
         messages += [
             f"Channel {names[i]} is normalized with intensity statistics that count the zero-filled cases of the "
             f"other branches (0.5 % percentile {properties[str(i)]['percentile_00_5']:.4g}, mean "

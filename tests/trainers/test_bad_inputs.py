@@ -51,6 +51,7 @@ FOR_BOTH = [
     ([in_plans(*KWARGS, None)], "the architecture has no arch_kwargs"),
     ([in_plans(*FULLRES, "normalization_schemes", ["CTNormalization"])], "has 2 channels (CT, MRI), but the plans"),
     ([in_plans(*FULLRES, "normalization_schemes", DELETE)], "no normalization_schemes"),
+    ([in_plans("plans_name", DELETE)], "The plans have no plans_name"),
     ([in_plans("configurations", DELETE)], "have no configurations"),
     ([in_plans(*NETWORK, DELETE)], "there is no architecture"),
     ([in_plans(*NETWORK, DELETE), in_plans(*FULLRES, "inherits_from", "3d_fullres")], "there is no architecture"),
