@@ -1,12 +1,11 @@
 """Every command line of the README and the docs is run as it is written, on small data, by nnU-Net's real commands.
 
-What is small: the data behind the folders that the docs name, the schedules of the trainers, and flags of `SMALL`, which
-a command gets behind those that are written.
+What is small: the data behind the folders that the docs name, the schedules of the trainers, and what the flags of
+`SMALL` say, which a command gets behind those that are written.
 """
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,7 +81,12 @@ def run_script(lines, home):
     environment.pop("OMP_THREAD_LIMIT", None)
     script = "\n".join(lines).replace("/data/", f"{home / 'data'}/")
     result = subprocess.run(
-        ["bash", "-e", "-x", "-c", script], cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        ["bash", "-e", "-x", "-c", script],
+        cwd=home,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert result.returncode == 0, result.stdout[-4000:]
     return result.stdout
