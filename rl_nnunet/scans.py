@@ -53,6 +53,8 @@ def read_volume(path: Path) -> sitk.Image:
     """
     check_name(path)
     try:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise InputError(f"{path} is not a file; remove it, or correct the pattern.")
         image = _read_nifti(path) if nifti.is_nifti(path) else _read_other(path)
     except (OSError, RuntimeError, ValueError, OverflowError, HeaderDataError) as error:
         raise InputError(_unreadable(path, error)) from None
@@ -73,8 +75,6 @@ def check_name(path: Path) -> None:
 
 def _read_nifti(path: Path) -> sitk.Image:
     """Read the geometry with ITK, as nnU-Net does, and the voxels without: ITK makes up those that are not there."""
-    if not path.is_file():  # opening a pipe would wait for ever
-        raise InputError(f"{path} is not a file; remove it, or correct the pattern.")
     values = nifti.read_voxels(path, nifti.read_header(path))
     image = sitk.GetImageFromArray(values)
     reader = _read_information(path)
