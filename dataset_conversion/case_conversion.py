@@ -145,11 +145,11 @@ def _read_image(channel: int, path: Path, settings: CaseSettings, report: CaseRe
                 f"brought to {settings.orientation}; mend its header, or add --orientation keep."
             )
         report.notices.append("the header does not say how the axes lie in the patient; kept as they are")
-    if settings.is_ct(channel) and not hounsfield.are_possible(image):
+    reason = hounsfield.why_impossible(image) if settings.is_ct(channel) else ""
+    if reason:
         report.notices.append(
-            f"the channel {settings.channel_names[channel]} will get nnU-Net's CT normalization, but its values cannot "
-            f"be Hounsfield units ({hounsfield.WHY_NOT}); if this is MR, name the channel otherwise, and subtract the "
-            "offset if it is CT"
+            f"nnU-Net will normalize the channel {settings.channel_names[channel]} as CT because of its name, but its "
+            f"values cannot be Hounsfield units ({reason}): if it is CT, undo the offset or scale; if not, rename it"
         )
     return image
 

@@ -55,6 +55,13 @@ def read_header(path: Path) -> nibabel.Nifti1Header:
         If a field is impossible or contradicts another one, or the file cannot hold the voxels.
     """
     header = _parse(path, _read(path, HEADER_BYTES))
+    # What is not finite is found, and needs no remark of numpy's.
+    with np.errstate(all="ignore"):
+        _check(path, header)
+    return header
+
+
+def _check(path: Path, header: nibabel.Nifti1Header) -> None:
     defect = _type_defect(header) or _shape_defect(header) or _offset_defect(header) or _scale_defect(header)
     if not defect:
         ratio = DEFLATE_RATIO if _is_called_compressed(path) else 1
@@ -62,7 +69,6 @@ def read_header(path: Path) -> nibabel.Nifti1Header:
         defect = _code_defect(header) or _form_defect(header) or _contradiction(header)
     if defect:
         raise InputError(f"{path} {defect}")
-    return header
 
 
 def read_voxels(path: Path, header: nibabel.Nifti1Header) -> np.ndarray:
@@ -74,7 +80,8 @@ def read_voxels(path: Path, header: nibabel.Nifti1Header) -> np.ndarray:
         If the file ends before the last voxel, or goes on after it.
     """
     content = _read_to_the_end(path, header)
-    values = np.asanyarray(ArrayProxy(io.BytesIO(content), header))
+    with np.errstate(over="ignore"):
+        values = np.asanyarray(ArrayProxy(io.BytesIO(content), header))
     values = values.reshape(_shape(header), order="F").T
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 

@@ -250,11 +250,21 @@ def write_volume(image: sitk.Image, path: Path) -> None:
         # ITK does not say why, the system does.
         path.open("ab").close()
         raise OSError(errno.EIO, "the file could not be written", str(path)) from None
+    _flush(path)
     try:
         nifti.check_complete(path)
     except InputError:
         # ITK reports no error on a full disk.
         raise OSError(errno.ENOSPC, "the disk or quota is full", str(path)) from None
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk: file systems in the network say only then that it is full."""
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def format_size(image: sitk.Image) -> str:

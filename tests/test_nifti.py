@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 SHAPE = (9, 8, 7)
-MOST_MEMORY = 1 << 20  # KiB
+MOST_MEMORY = 2 << 30  # of addresses, of which the libraries take the greater part of a GiB
 MOST_SECONDS = 5
 # Position and type of the fields that hold more than a byte.
 FIELDS = (
@@ -30,7 +30,8 @@ from pathlib import Path
 import numpy as np
 from rl_nnunet import scans
 from rl_nnunet.errors import InputError
-for path in map(Path, sys.argv[1:]):
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+for path in map(Path, sys.argv[2:]):
     start = time.monotonic()
     try:
         image = scans.read_image(path)
@@ -41,8 +42,7 @@ for path in map(Path, sys.argv[1:]):
         outcome = "accepted" if bounded and right else f"accepted with the grid {grid}"
     except InputError:
         outcome = "refused"
-    print(path.name, f"{time.monotonic() - start:.2f}", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, outcome,
-        sep=";", flush=True)
+    print(path.name, f"{time.monotonic() - start:.2f}", outcome, sep=";", flush=True)
 """
 
 
@@ -78,13 +78,16 @@ def write_mutants(folder, count, seed):
 def test_damaged_headers(count, tmp_path):
     paths = write_mutants(tmp_path, count, seed=count)
     result = subprocess.run(
-        [sys.executable, "-c", READ_ALL, *map(str, paths)], capture_output=True, text=True, timeout=60 + count
+        [sys.executable, "-c", READ_ALL, str(MOST_MEMORY), *map(str, paths)],
+        capture_output=True,
+        text=True,
+        timeout=60 + count,
     )
     lines = [line.split(";") for line in result.stdout.splitlines()]
     assert result.returncode == 0, (len(lines), result.stderr)
-    outcomes = {name: outcome for name, _, _, outcome in lines}
+    assert result.stderr == ""
+    outcomes = {name: outcome for name, _, outcome in lines}
     assert list(outcomes) == [path.name for path in paths]
     assert set(outcomes.values()) == {"accepted", "refused"}
     assert outcomes["sound.nii"] == "accepted"
-    assert max(float(seconds) for _, seconds, _, _ in lines) < MOST_SECONDS
-    assert int(lines[-1][2]) < MOST_MEMORY
+    assert max(float(seconds) for _, seconds, _ in lines) < MOST_SECONDS
