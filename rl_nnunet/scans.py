@@ -78,9 +78,6 @@ def _read_nifti(path: Path) -> sitk.Image:
     values = nifti.read_voxels(path, nifti.read_header(path))
     image = sitk.GetImageFromArray(values)
     reader = _read_information(path)
-    # ITK drops the third dimension of a single slice.
-    if reader.GetDimension() != image.GetDimension():
-        raise InputError(f"{path} has one slice only; a case needs a 3D volume: stack its slices, or remove it.")
     image.SetSpacing(reader.GetSpacing())
     image.SetOrigin(reader.GetOrigin())
     image.SetDirection(reader.GetDirection())
@@ -88,13 +85,11 @@ def _read_nifti(path: Path) -> sitk.Image:
 
 
 def _read_other(path: Path) -> sitk.Image:
+    text_header.check_size(path)
     reader = _read_information(path)
-    voxel_bytes = sitk.Image([1] * reader.GetDimension(), reader.GetPixelID()).GetSizeOfPixelComponent()
-    if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
-        raise InputError(
-            f"{path} has {reader.GetDimension()} dimensions and {reader.GetNumberOfComponents()} values a voxel; "
-            "a case needs one 3D volume per channel: split the file."
-        )
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"{path} holds complex numbers or vectors; save one value a voxel.")
+    voxel_bytes = sitk.Image(1, 1, 1, reader.GetPixelID()).GetSizeOfPixelComponent()
     text_header.check_voxel_file(path, reader.GetSize(), voxel_bytes)
     with _silent_stderr():
         return reader.Execute()

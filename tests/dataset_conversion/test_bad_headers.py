@@ -296,6 +296,18 @@ OTHER_FORMATS = {
     "origin far off": (".mha", lambda c: c.replace(b"Offset = 10", b"Offset = 1e30"), "farther than a scanner"),
     "axis twice": (".mha", lambda c: c.replace(b"Matrix = 1 0 0 0 1 0", b"Matrix = 1 0 0 1 0 0"), "right angles"),
     "no axes": (".mha", lambda c: c.replace(b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b""), "how its axes lie"),
+    "dimensions that end the process": (".mha", lambda c: c.replace(b"NDims = 3", b"NDims = 1000000000"), "cannot be"),
+    "NRRD dimensions": (".nrrd", lambda c: c.replace(b"dimension: 3", b"dimension: 1000000000"), "cannot be"),
+    "negative dimensions": (".mha", lambda c: c.replace(b"NDims = 3", b"NDims = -3"), "cannot be"),
+    "negative size": (".mha", lambda c: c.replace(b"DimSize = 5 6 7", b"DimSize = -5 6 7"), "cannot be"),
+    "no number": (".nrrd", lambda c: c.replace(b"sizes: 5 6 7", b"sizes: 5 6 seven"), "is not a readable image"),
+    "many channels": (
+        ".mha",
+        lambda c: c.replace(b"ElementType", b"ElementNumberOfChannels = 1000000000\nElementType"),
+        "1000000000 values a voxel",
+    ),
+    "called compressed": (".mha", lambda c: c.replace(b"CompressedData = False", b"CompressedData = True"), "damaged"),
+    "skip": (".nrrd", lambda c: c.replace(b"encoding: raw", b"encoding: raw\nbyte skip: 99999999999"), "cannot be"),
     "several files": (".mhd", lambda c: c.replace(b"b_image.raw", b"slice%03d.raw 1 7 1"), "over several files"),
     "file missing": (".mhd", lambda c: c.replace(b"b_image.raw", b"gone.raw"), "gone.raw, which is not there"),
     "NaN in NRRD": (".nrrd", lambda c: c.replace(b"(1,0,0)", b"(nan,0,0)"), "is not a readable image"),
@@ -311,6 +323,33 @@ def test_other_formats(name, tmp_path, convert, assert_refused):
     mutate(image, mutation)
     assert image.read_bytes() != before
     assert_refused(convert(ending=ending), image, fragment)
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_damaged_compression_of_other_formats(ending, tmp_path, convert, assert_refused):
+    for case in ("a", "b"):
+        image, _ = write_case(tmp_path / "source", case, ending)
+    sitk.WriteImage(sitk.ReadImage(str(image)), str(image), True)
+    assert convert(ending=ending).code == 0
+    for part in (slice(-9), slice(-1)):
+        mutate(image, lambda content, part=part: content[part])
+        assert_refused(convert("-d", 503, ending=ending), image, left=["Dataset502_Test"])
+
+
+@pytest.mark.parametrize("kind", ["complex", "vectors", "2D", "series"])
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_other_formats_of_other_things(kind, ending, tmp_path, convert, assert_refused):
+    for case in ("a", "b"):
+        path, _ = write_case(tmp_path / "source", case, ending)
+    image = sitk.ReadImage(str(path))
+    other = {
+        "complex": lambda: sitk.Cast(image, sitk.sitkComplexFloat32),
+        "vectors": lambda: sitk.Compose(image, image),
+        "2D": lambda: image[:, :, 0],
+        "series": lambda: sitk.JoinSeries([image, image]),
+    }[kind]()
+    sitk.WriteImage(other, str(path))
+    assert_refused(convert(ending=ending), path, "one 3D volume per channel")
 
 
 @pytest.mark.parametrize("ending", [".nii.gz", ".mhd", ".nrrd"])
