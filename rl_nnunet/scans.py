@@ -26,6 +26,8 @@ ROUNDING_MM = 1e-5
 SMALLEST_SPACING, LARGEST_SPACING = 0.001, 100.0
 # In mm: a whole body on its table, and the farthest that a coordinate system of a scanner's room lies off.
 LARGEST_EXTENT, LARGEST_ORIGIN = 3000.0, 10_000.0
+# Of the cosines between axes, which headers in text round to few digits.
+AXES_TOLERANCE = 0.01
 
 
 @contextlib.contextmanager
@@ -108,6 +110,9 @@ def _check_grid(path: Path, image: sitk.Image) -> None:
     spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
     if not (np.isfinite(origin).all() and np.isfinite(image.GetDirection()).all()):
         raise InputError(f"{path} has a position of numbers that are not finite; mend its header.")
+    axes = np.reshape(image.GetDirection(), (3, 3))
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=AXES_TOLERANCE):
+        raise InputError(_not_at_right_angles(path))
     if not ((spacing >= SMALLEST_SPACING).all() and (spacing <= LARGEST_SPACING).all()):
         raise InputError(
             f"{path} has voxels of {'x'.join(f'{edge:.4g}' for edge in spacing)} mm, where those of scans "
@@ -134,8 +139,12 @@ def _unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"{path} cannot be read ({error.strerror}); check the file and its permissions."
     if "orthonormal" in str(error) or "determinant" in str(error):
-        return f"{path} has axes that are not at right angles; resample it, or mend its header."
+        return _not_at_right_angles(path)
     return f"{path} is not a readable image; fetch it again, or remove the case."
+
+
+def _not_at_right_angles(path: Path) -> str:
+    return f"{path} has axes that are not at right angles; resample it, or mend its header."
 
 
 def read_image(path: Path) -> sitk.Image:

@@ -295,6 +295,8 @@ OTHER_FORMATS = {
     "edge huge": (".mha", lambda c: c.replace(b"Spacing = 1 ", b"Spacing = 8518 "), "voxels of 8518x1.5x2 mm"),
     "origin far off": (".mha", lambda c: c.replace(b"Offset = 10", b"Offset = 1e30"), "farther than a scanner"),
     "axis twice": (".mha", lambda c: c.replace(b"Matrix = 1 0 0 0 1 0", b"Matrix = 1 0 0 1 0 0"), "right angles"),
+    "sheared": (".mha", lambda c: c.replace(b"Matrix = 1 0 0 0", b"Matrix = 1 0.5 0 0"), "right angles"),
+    "axis too long": (".mha", lambda c: c.replace(b"Matrix = 1 0", b"Matrix = 1e30 0"), "right angles"),
     "no axes": (".mha", lambda c: c.replace(b"TransformMatrix = 1 0 0 0 1 0 0 0 1\n", b""), "how its axes lie"),
     "dimensions that end the process": (".mha", lambda c: c.replace(b"NDims = 3", b"NDims = 1000000000"), "cannot be"),
     "NRRD dimensions": (".nrrd", lambda c: c.replace(b"dimension: 3", b"dimension: 1000000000"), "cannot be"),
