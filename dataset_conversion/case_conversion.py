@@ -11,7 +11,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from rl_nnunet import scans
-from rl_nnunet.dataset_conversion import label_maps
+from rl_nnunet.dataset_conversion import hounsfield, label_maps
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
 from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.errors import InputError
@@ -24,9 +24,16 @@ class CaseSettings:
     """What is the same for every case: where it goes, and how."""
 
     folder: Path
-    num_channels: int
+    channel_names: tuple[str, ...]
     labels: LabelScheme
     orientation: str
+
+    def is_ct(self, channel: int) -> bool:
+        """Tell whether nnU-Net will normalize a channel as it does CT, because of its name."""
+        from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
+        from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
+
+        return get_normalization_scheme(self.channel_names[channel]) is CTNormalization
 
 
 @dataclass
@@ -101,13 +108,13 @@ def unwritable(error: OSError) -> str:
 
 def _convert(case: Case, settings: CaseSettings, report: CaseReport) -> None:
     (first_channel, first_path), *others = case.images.items()
-    first = scans.read_image(first_path)
+    first = _read_image(first_channel, first_path, settings, report)
     report.found_orientation = scans.orientation_code(first)
     images = {first_channel: scans.orient(first, settings.orientation)}
     reference = images[first_channel]
     report.size, report.spacing = reference.GetSize(), reference.GetSpacing()
     for channel, path in others:
-        image = scans.read_image(path)
+        image = _read_image(channel, path, settings, report)
         if case.resample:
             images[channel] = scans.resample_like(image, reference)
         else:
@@ -120,12 +127,31 @@ def _convert(case: Case, settings: CaseSettings, report: CaseReport) -> None:
         return
     label = _convert_label(case, settings, first, report)
     suffix = "Ts" if case.is_test else "Tr"
-    for channel in range(settings.num_channels):
+    for channel in range(len(settings.channel_names)):
         image = images[channel] if channel in images else scans.blank_like(reference)
         path = settings.folder / f"images{suffix}" / f"{case.identifier}_{channel:04d}{FILE_ENDING}"
         scans.write_volume(image, path)
     if label is not None:
         scans.write_volume(label, settings.folder / f"labels{suffix}" / f"{case.identifier}{FILE_ENDING}")
+
+
+def _read_image(channel: int, path: Path, settings: CaseSettings, report: CaseReport) -> sitk.Image:
+    """Read an image, and note what its header leaves open and what its values contradict."""
+    image = scans.read_image(path)
+    if not scans.states_orientation(path):
+        if settings.orientation != "keep":
+            raise InputError(
+                f"{path} does not say how its axes lie in the patient (both form codes are 0), so it cannot be "
+                f"brought to {settings.orientation}; mend its header, or add --orientation keep."
+            )
+        report.notices.append("the header does not say how the axes lie in the patient; kept as they are")
+    reason = hounsfield.why_impossible(image) if settings.is_ct(channel) else ""
+    if reason:
+        report.notices.append(
+            f"nnU-Net will normalize the channel {settings.channel_names[channel]} as CT because of its name, but its "
+            f"values cannot be Hounsfield units ({reason}): if it is CT, undo the offset or scale; if not, rename it"
+        )
+    return image
 
 
 def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report: CaseReport) -> sitk.Image | None:

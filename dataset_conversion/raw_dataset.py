@@ -108,7 +108,7 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         _check_no_other_run(dataset, target)
         for subfolder in ("imagesTr", "labelsTr", *_test_folders(dataset.cases)):
             (folder / subfolder).mkdir()
-        settings = CaseSettings(folder, len(dataset.channel_names), dataset.labels, dataset.orientation)
+        settings = CaseSettings(folder, tuple(dataset.channel_names), dataset.labels, dataset.orientation)
         reports = convert_cases(dataset.cases, settings, processes)
         if splits:
             (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))

@@ -4,33 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import gzip
 import itertools
-import logging
 import os
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk
-from nibabel import imageglobals
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
+from rl_nnunet import nifti, text_header
+from rl_nnunet.claimed_size import format_shape
 from rl_nnunet.errors import InputError
 
-NIFTI_ENDINGS = (".nii", ".nii.gz")
-GZIP_START = b"\x1f\x8b"
 # Two headers describe one grid if no corner of the volume moves by more than this part of the smallest voxel edge.
 GRID_TOLERANCE = 0.1
 # Differences below this many mm are what a header's 32-bit floats round away, and not worth a notice.
 ROUNDING_MM = 1e-5
-
-# nibabel prints remarks on headers; those that matter become a sentence.
-imageglobals.logger.setLevel(logging.CRITICAL)
+# Voxel edges in mm: micro-CT comes down to a thousandth, the slices of surveys lie up to 50 apart.
+SMALLEST_SPACING, LARGEST_SPACING = 0.001, 100.0
+# In mm: a whole body on its table, and the farthest that a coordinate system of a scanner's room lies off.
+LARGEST_EXTENT, LARGEST_ORIGIN = 3000.0, 10_000.0
+# Of the cosines between axes, which headers in text round to few digits.
+AXES_TOLERANCE = 0.01
 
 
 @contextlib.contextmanager
@@ -53,78 +50,101 @@ def read_volume(path: Path) -> sitk.Image:
     Raises
     ------
     InputError
-        If the file is unreadable, truncated, something other than a 3D scalar volume, or holds NaN or infinity.
+        If the file is unreadable, truncated, something other than a 3D scalar volume, describes a grid that cannot be,
+        or holds NaN or infinity.
     """
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    check_name(path)
     try:
-        with _silent_stderr():
-            image = reader.Execute()
-        complete = _is_complete(path, reader)
-        finite = not complete or _is_finite(path, image)
-    except (OSError, RuntimeError, ValueError, OverflowError, HeaderDataError, ImageFileError) as error:
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise InputError(f"{path} is not a file; remove it, or correct the pattern.")
+        image = _read_nifti(path) if nifti.is_nifti(path) else _read_other(path)
+    except (OSError, RuntimeError, ValueError, OverflowError, HeaderDataError) as error:
         raise InputError(_unreadable(path, error)) from None
-    if not complete:
-        if _is_called_compressed(path) and not _is_compressed(path):
-            raise InputError(f"{path} is not compressed, but its name says so; rename it to {path.stem}.")
-        raise InputError(f"{path} is truncated; fetch it again, or remove the case.")
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError(
-            f"{path} has {image.GetDimension()} dimensions and {image.GetNumberOfComponentsPerPixel()} values a voxel; "
-            "a case needs one 3D volume per channel: split the file."
-        )
-    if not finite:
+    _check_grid(path, image)
+    values = sitk.GetArrayViewFromImage(image)
+    if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
         raise InputError(f"{path} contains NaN or infinity; replace these voxels, or remove the case.")
     return image
+
+
+def check_name(path: Path) -> None:
+    """Raise `InputError` if ITK cannot open a file of this name: on bytes that are no UTF-8, it ends the process."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path} has a name that is not UTF-8, which ITK cannot open; rename it.") from None
+
+
+def _read_nifti(path: Path) -> sitk.Image:
+    """Read the geometry with ITK, as nnU-Net does, and the voxels without: ITK makes up those that are not there."""
+    values = nifti.read_voxels(path, nifti.read_header(path))
+    image = sitk.GetImageFromArray(values)
+    reader = _read_information(path)
+    image.SetSpacing(reader.GetSpacing())
+    image.SetOrigin(reader.GetOrigin())
+    image.SetDirection(reader.GetDirection())
+    return image
+
+
+def _read_other(path: Path) -> sitk.Image:
+    text_header.check_size(path)
+    reader = _read_information(path)
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"{path} holds complex numbers or vectors; save one value a voxel.")
+    voxel_bytes = sitk.Image(1, 1, 1, reader.GetPixelID()).GetSizeOfPixelComponent()
+    text_header.check_voxel_file(path, reader.GetSize(), voxel_bytes)
+    with _silent_stderr():
+        return reader.Execute()
+
+
+def _read_information(path: Path) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with _silent_stderr():
+        reader.ReadImageInformation()
+    return reader
+
+
+def _check_grid(path: Path, image: sitk.Image) -> None:
+    """Refuse grids that no scanner makes: a header is damaged, or in other units."""
+    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
+    if not (np.isfinite(origin).all() and np.isfinite(image.GetDirection()).all()):
+        raise InputError(f"{path} has a position of numbers that are not finite; mend its header.")
+    axes = np.reshape(image.GetDirection(), (3, 3))
+    if not np.allclose(axes.T @ axes, np.eye(3), atol=AXES_TOLERANCE):
+        raise InputError(_not_at_right_angles(path))
+    if not ((spacing >= SMALLEST_SPACING).all() and (spacing <= LARGEST_SPACING).all()):
+        raise InputError(
+            f"{path} has voxels of {'x'.join(f'{edge:.4g}' for edge in spacing)} mm, where those of scans "
+            f"measure {SMALLEST_SPACING:g} to {LARGEST_SPACING:g} mm; mend its header."
+        )
+    extent = spacing * image.GetSize()
+    if extent.max() > LARGEST_EXTENT or np.abs(origin).max() > LARGEST_ORIGIN:
+        raise InputError(
+            f"{path} covers {'x'.join(f'{edge:.4g}' for edge in extent)} mm from the position "
+            f"({', '.join(f'{position:.4g}' for position in origin)}) mm on, farther than a scanner reaches; mend its "
+            "header."
+        )
+
+
+def states_orientation(path: Path) -> bool:
+    """Tell whether a readable file says how the axes lie in the patient; ITK makes it up otherwise."""
+    if nifti.is_nifti(path):
+        return nifti.states_orientation(nifti.read_header(path))
+    return text_header.states_orientation(path)
 
 
 def _unreadable(path: Path, error: Exception) -> str:
     """Return the sentence for an error on reading a file; on damaged headers, the libraries raise many kinds."""
     if isinstance(error, OSError) and error.errno is not None:
         return f"{path} cannot be read ({error.strerror}); check the file and its permissions."
-    if "orthonormal" in str(error):
-        return f"{path} has axes that are not at right angles; resample it, or mend its header."
+    if "orthonormal" in str(error) or "determinant" in str(error):
+        return _not_at_right_angles(path)
     return f"{path} is not a readable image; fetch it again, or remove the case."
 
 
-def _is_nifti(path: Path) -> bool:
-    return path.name.lower().endswith(NIFTI_ENDINGS)
-
-
-def _is_called_compressed(path: Path) -> bool:
-    return path.name.lower().endswith(".gz")
-
-
-def _is_compressed(path: Path) -> bool:
-    with path.open("rb") as file:
-        return file.read(len(GZIP_START)) == GZIP_START
-
-
-def _is_finite(path: Path, image: sitk.Image) -> bool:
-    """Tell whether a file is free of NaN and infinity, which ITK turns into zeros when it reads NIfTI."""
-    if not np.issubdtype(sitk.GetArrayViewFromImage(image).dtype, np.floating):
-        return True
-    values = nibabel.load(path).dataobj.get_unscaled() if _is_nifti(path) else sitk.GetArrayViewFromImage(image)
-    return bool(np.isfinite(values).all())
-
-
-def _is_complete(path: Path, reader: sitk.ImageFileReader) -> bool:
-    """Tell whether a NIfTI file holds all voxels that its header promises.
-
-    ITK fills the voxels of a truncated NIfTI file with zeros, and reports no error when it could not write one to a
-    full disk.
-    """
-    if not _is_nifti(path):
-        return True
-    header_bytes, bits = int(float(reader.GetMetaData("vox_offset"))), int(reader.GetMetaData("bitpix"))
-    expected = header_bytes + int(np.prod(reader.GetSize(), dtype=np.int64)) * bits // 8
-    if not _is_called_compressed(path):
-        return path.stat().st_size >= expected
-    try:
-        with gzip.open(path) as file:
-            return sum(len(block) for block in iter(lambda: file.read(1 << 20), b"")) >= expected
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        return False
+def _not_at_right_angles(path: Path) -> str:
+    return f"{path} has axes that are not at right angles; resample it, or mend its header."
 
 
 def read_image(path: Path) -> sitk.Image:
@@ -219,19 +239,38 @@ def is_blank(image: sitk.Image) -> bool:
 
 
 def write_volume(image: sitk.Image, path: Path) -> None:
-    """Write a compressed volume; `OSError` if it did not arrive on the disk completely."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    """Write a NIfTI volume, compressed if its name ends in ``.gz``.
+
+    Raises
+    ------
+    OSError
+        If it did not arrive on the disk completely, with the reason as far as the system tells it.
+    """
+    check_name(path)
     try:
         with _silent_stderr():
             sitk.WriteImage(image, str(path), True)
-            reader.ReadImageInformation()
     except RuntimeError:
+        # ITK does not say why, the system does.
+        path.open("ab").close()
         raise OSError(errno.EIO, "the file could not be written", str(path)) from None
-    if not _is_complete(path, reader):
-        raise OSError(errno.ENOSPC, "the disk or quota is full", str(path))
+    _flush(path)
+    try:
+        nifti.check_complete(path)
+    except InputError:
+        # ITK reports no error on a full disk.
+        raise OSError(errno.ENOSPC, "the disk or quota is full", str(path)) from None
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk: file systems in the network say only then that it is full."""
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def format_size(image: sitk.Image) -> str:
     """Return the size as text, such as ``192x192x12``."""
-    return "x".join(map(str, image.GetSize()))
+    return format_shape(image.GetSize())

@@ -180,3 +180,9 @@ def real_mscmr():
 def real_brats():
     """Return a folder that holds a case of BraTS 2023."""
     return real_folder("brats-gli")
+
+
+@pytest.fixture
+def real_heart():
+    """Return a folder that holds a CT of a heart."""
+    return real_folder("ct-heart")

@@ -210,10 +210,8 @@ def test_no_permission_to_write(run_mmwhs, raw, assert_refused):
         raw.chmod(0o700)
 
 
-@pytest.mark.parametrize(
-    ("limit", "reason"), [(0, "the file could not be written"), (350, "the disk or quota is full")]
-)
-def test_full_disk(limit, reason, mmwhs, raw):
+@pytest.mark.parametrize("limit", [0, 350])
+def test_full_disk(limit, mmwhs, raw):
     """A limit on the size of files cuts writes short, as a full disk does; ITK does not report it."""
 
     def limit_file_size():
@@ -229,7 +227,7 @@ def test_full_disk(limit, reason, mmwhs, raw):
     )
     assert result.returncode == 2
     assert result.stderr.strip().split("\n")[-1].startswith("Error: The data set cannot be written below nnUNet_raw")
-    assert reason in result.stderr
+    assert "the disk or quota is full" in result.stderr
     assert "Traceback" not in result.stderr
     assert list(raw.iterdir()) == []
 

@@ -1,0 +1,50 @@
+"""Whether a file can hold the voxels that its header promises, asked before anything is read or allocated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rl_nnunet.errors import InputError
+
+# Deflate, which gzip and zlib use, turns at most 258 bytes into two bits.
+DEFLATE_RATIO = 1032
+
+
+def check_claimed_size(path: Path, shape: Sequence[int], claimed: int, available: int, ratio: int = 1) -> None:
+    """Compare the bytes that a header claims with the file.
+
+    Parameters
+    ----------
+    path : Path
+        The scan.
+    shape : sequence of int
+        Its size in voxels, as the header states it.
+    claimed, available : int
+        Number of bytes up to the last voxel, by the header and in the file.
+    ratio : int
+        How many claimed bytes one byte in the file can stand for at most.
+
+    Raises
+    ------
+    InputError
+        If the file is too short.
+    """
+    if claimed > available * ratio:
+        raise InputError(
+            f"{path} is truncated: its header promises {format_shape(shape)} voxels, more than its {available} bytes "
+            "can hold; fetch it again, or remove the case."
+        )
+
+
+def too_long(path: Path, shape: Sequence[int]) -> InputError:
+    """Return the error for a file that goes on after its last voxel: its header is not that of its voxels."""
+    return InputError(
+        f"{path} is longer than the {format_shape(shape)} voxels that its header promises; fetch it again, or mend its "
+        "header."
+    )
+
+
+def format_shape(shape: Sequence[int]) -> str:
+    """Return a size as text, such as ``192x192x12``."""
+    return "x".join(map(str, shape))
