@@ -47,6 +47,21 @@ def label_map(shape=(7, 6, 5)):
 
 
 @pytest.fixture
+def write_volumes(tmp_path):
+    """Return a function that writes small images (``NAME.nii``) with labels 0 and 1, and returns their folder."""
+
+    def write_all(*names):
+        label = np.zeros((5, 6, 7), np.uint8)
+        label[1:3, 1:3, 1:3] = 1
+        for seed, name in enumerate(names):
+            write(tmp_path / f"{name}.nii", scan(seed, label.shape))
+            write(tmp_path / f"{name}_label.nii", label)
+        return tmp_path
+
+    return write_all
+
+
+@pytest.fixture
 def mmwhs(tmp_path):
     """Three CT and three MR cases with labels, one test scan of each; the MR scans in another axis order."""
     folder = tmp_path / "mmwhs"

@@ -13,7 +13,7 @@ from rl_nnunet.branches import layout_from_dataset_json
 from rl_nnunet.dataset_conversion.brats import SEQUENCES, YEARS
 from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.convert_brats import DEFAULT_BRANCHES, parse_branches
-from rl_nnunet.dataset_conversion.raw_dataset import make_splits
+from rl_nnunet.dataset_conversion.splits import make_splits
 
 # Edema, necrosis, enhancing tumor, and from 2024 on the resection cavity.
 MAPPINGS = {year: {0: 0, 2: 1, 1: 2, 4 if year < 2023 else 3: 3} for year in YEARS}
