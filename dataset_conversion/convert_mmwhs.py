@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rl_nnunet.command_line import make_parser, path_argument
-from rl_nnunet.dataset_conversion.cases import BranchFiles, Case, LabelScheme, find_cases
+from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
 from rl_nnunet.dataset_conversion.command_line import add_output_arguments
+from rl_nnunet.dataset_conversion.file_search import BranchFiles, find_cases
 from rl_nnunet.errors import InputError, run_command
 
 # nnU-Net gives a channel called "CT" its CT normalization, and any other z-scores.

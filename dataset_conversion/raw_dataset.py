@@ -61,6 +61,8 @@ class RawDataset:
         Whether a data set that cannot be split into folds is written without them, for training on all of it.
     record : dict
         What else is recorded in ``dataset.json``, under the key ``rl_nnunet``.
+    notices : list of str
+        What there is to say of the files, besides what becomes of their content.
     """
 
     dataset_id: int
@@ -75,6 +77,7 @@ class RawDataset:
     stratified_by: str = "branch"
     one_patient_is_enough: bool = False
     record: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def folder_name(self) -> str:
@@ -115,7 +118,7 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         # A data set of another name may have got the ID since.
         _check_id(dataset)
     print(format_summary(reports, list(dataset.branches), list(dataset.labels.structures), dataset.stratified_by))
-    for notice in [*notices, *_stale_notices(dataset)]:
+    for notice in [*dataset.notices, *notices, *_stale_notices(dataset)]:
         print(f"Notice: {notice}")
     print(f"Written: {target}")
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rl_nnunet.dataset_conversion import convert_brats, convert_mmwhs, convert_unpaired
+from rl_nnunet.dataset_conversion import convert_brats, convert_mmwhs, convert_paired, convert_unpaired
 from rl_nnunet.phantoms.brats_dataset import write_brats_dataset
 from rl_nnunet.phantoms.config import HeadPhantomConfig
 
@@ -109,6 +109,12 @@ def run_unpaired(run):
 
 
 @pytest.fixture
+def run_paired(run):
+    """Return a function that runs `rl_nnunet_convert_paired`, in one process."""
+    return lambda *arguments: run(convert_paired.main, "-d", 504, "-n", "Test", "-np", 1, *arguments)
+
+
+@pytest.fixture
 def run_brats(run):
     """Return a function that runs `rl_nnunet_convert_brats` on a folder, by default in one process."""
     return lambda folder, *arguments: run(
@@ -195,3 +201,9 @@ def real_mscmr():
 def real_brats():
     """Return a folder that holds a case of BraTS 2023."""
     return real_folder("brats-gli")
+
+
+@pytest.fixture
+def real_myops():
+    """Return the folder of MyoPS 2020."""
+    return real_folder("myops")

@@ -294,17 +294,3 @@ def test_unpaired_mistake_is_refused(mistake, run_unpaired, mmwhs, assert_refuse
     arguments = [argument.replace("{ct}", ct).replace("{d}", folder) for argument in arguments]
     labels = ["--labels", "background=0", "heart=205,420,500,550,600,820,850"]
     assert_refused(run_unpaired(*arguments, *labels), fragment)
-
-
-@pytest.mark.parametrize(
-    ("labels", "fragment"),
-    [
-        (["heart"], "write NAME=VALUE"),
-        (["heart=x"], "write NAME=VALUE"),
-        (["heart=1", "heart=2"], "given twice"),
-        (["heart=1", "vessel=1"], "the value 1 is given twice"),
-        (["background=0"], "at least one structure"),
-    ],
-)
-def test_malformed_labels(labels, fragment, run_unpaired, assert_refused):
-    assert_refused(run_unpaired("--branch", "CT=/x/{case}.nii:/y/{case}.nii", "--labels", *labels), fragment)
