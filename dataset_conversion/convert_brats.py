@@ -28,7 +28,7 @@ def main() -> None:
 
 def _run() -> None:
     arguments = _parser().parse_args()
-    branches = parse_branches(arguments.branches)
+    branches = parse_branches(arguments.branches or DEFAULT_BRANCHES)
     asked = None if arguments.year == "auto" else int(arguments.year)
     year, cases = find_brats_cases(arguments.input, branches, asked)
     if all(case.is_test for case in cases):
@@ -80,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--branches",
+        action="extend",
         nargs="+",
-        default=DEFAULT_BRANCHES,
         metavar="BRANCH",
         help=f"branches, each as NAME=SEQUENCE+SEQUENCE..., where NAME= may be left out; {', '.join(SEQUENCES)} must "
         f"all be used once (default: {' '.join(DEFAULT_BRANCHES)})",

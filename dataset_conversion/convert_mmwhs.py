@@ -37,7 +37,7 @@ def main() -> None:
 
 def _run() -> None:
     arguments = _parser().parse_args()
-    modalities = list(dict.fromkeys(arguments.modalities))
+    modalities = list(dict.fromkeys(arguments.modalities or BRANCHES))
     cases = find_mmwhs_cases(arguments.input, modalities, pair_test=arguments.pair_test)
 
     from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
@@ -71,9 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     add_output_arguments(parser, default_name="MMWHS")
     parser.add_argument(
         "--modalities",
+        action="extend",
         nargs="+",
         choices=tuple(BRANCHES),
-        default=list(BRANCHES),
         help="modalities to convert; one channel each (default: ct mr)",
     )
     parser.add_argument(

@@ -21,6 +21,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
     """Add ``--labels``, ``--channels``, ``--hold_out``, ``--allow_missing`` and ``--folds``."""
     parser.add_argument(
         "--labels",
+        action="extend",
         nargs="+",
         required=True,
         metavar="NAME=VALUE",
@@ -37,6 +38,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--hold_out",
+        action="extend",
         nargs="+",
         default=[],
         metavar="CASE",
@@ -44,6 +46,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--allow_missing",
+        action="extend",
         nargs="+",
         choices=(IMAGES, MASKS),
         default=[],

@@ -147,6 +147,11 @@ def test_malformed_branches(mistake, run_brats, tmp_path, assert_refused):
     assert_refused(run_brats(tmp_path, "--branches", *entries), "--branches", fragment)
 
 
+def test_branches_that_are_repeated_add_up(run_brats, tmp_path, assert_refused):
+    outcome = run_brats(tmp_path, "--branches", "T1", "--branches", "T1ce", "T2", "FLAIR")
+    assert_refused(outcome, tmp_path, "holds no folder that is called like a case")
+
+
 SURVIVAL = "Brats20ID,Age,Survival_days,Extent_of_Resection\nBraTS20_Training_001,"
 TABLES = {
     "survival": ("survival_info.csv", f"{SURVIVAL}60,a year,GTR\n".encode(), "'a year' as the survival of"),

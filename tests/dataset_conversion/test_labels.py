@@ -152,6 +152,15 @@ def test_labels_of_a_branch_twice(run_unpaired, mr, assert_refused):
     assert_refused(outcome, "--labels_of: MR is given twice")
 
 
+def test_options_that_are_repeated_add_up(run_unpaired, mr, raw):
+    labels = ["--labels", "myocardium=200", "--labels", "ventricle=500"]
+    outcome = run_unpaired(*mr, *labels, "--hold_out", "p1", "--hold_out", "p2", "--folds", 2)
+    assert "cannot be split" in outcome.err
+    outcome = run_unpaired(*mr, *labels, "--hold_out", "p1")
+    assert outcome.code == 0, outcome.err
+    assert array(raw / "Dataset502_Test/labelsTr/MR_p2.nii.gz").max() == 2
+
+
 def test_mask_twice(run_unpaired, ct, assert_refused):
     assert_refused(run_unpaired(*ct, "--labels", "one=heart_atrium_left", "two=heart_atrium_left"), "given twice")
 
