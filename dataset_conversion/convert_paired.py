@@ -7,12 +7,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from rl_nnunet.command_line import make_parser
-from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
+from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.command_line import add_output_arguments
 from rl_nnunet.dataset_conversion.file_search import PLACEHOLDER, BranchFiles, find_cases
 from rl_nnunet.dataset_conversion.general_options import (
     add_case_arguments,
     channels_per_branch,
+    dataset_labels,
     hold_out,
     missing_notices,
     name_channels,
@@ -47,6 +48,7 @@ def _run() -> None:
         cases += find_paired_cases(tests, arguments.test_label, branches, named, "--test", arguments.allow_missing)
     elif arguments.test_label is not None:
         raise InputError("--test_label: there is no --test that it belongs to; add the images, or leave it out.")
+    labels, cases = dataset_labels(named, cases, may_be_empty=arguments.allow_empty_labels)
     cases = hold_out(cases, read_names(arguments.hold_out))
 
     from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
@@ -56,7 +58,7 @@ def _run() -> None:
         arguments.name,
         branches,
         "paired",
-        LabelScheme({name: (value,) for value, name in enumerate(named)}),
+        labels,
         cases,
         arguments.orientation,
         "rl_nnunet_convert_paired",

@@ -18,7 +18,7 @@ BRANCH_NAME = r"[A-Za-z0-9][\w-]*"
 
 
 def add_case_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--labels``, ``--channels``, ``--hold_out``, ``--allow_missing`` and ``--folds``."""
+    """Add ``--labels``, ``--channels``, ``--hold_out``, ``--allow_...`` and ``--folds``."""
     parser.add_argument(
         "--labels",
         action="extend",
@@ -52,6 +52,11 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         help="let cases lack some of their images, which become blank, or some of their masks, whose structures are "
         "taken for absent (default: such cases are refused)",
+    )
+    parser.add_argument(
+        "--allow_empty_labels",
+        action="store_true",
+        help="take labels that are all background, as of scans without the structures (default: these are refused)",
     )
     parser.add_argument(
         "--folds", type=whole_number(2), default=5, metavar="N", help="folds of the cross-validation (default: 5)"
@@ -142,6 +147,25 @@ def with_labels(
     if STRUCTURE in files.label_pattern:
         return replace(files, masks=mask_files(labels, option)), None
     return files, value_scheme(labels, names, option)
+
+
+def dataset_labels(named: Entries, cases: Sequence[Case], *, may_be_empty: bool) -> tuple[LabelScheme, list[Case]]:
+    """Return the labels of the data set, and the cases, which accept labels that are all background or not.
+
+    Parameters
+    ----------
+    named : dict of str to tuple of str
+        What stands for every label in the files (see `name_labels`).
+    cases : sequence of Case
+        The cases.
+    may_be_empty : bool
+        Whether a label may be all background.
+    """
+    labels = LabelScheme({name: (value,) for value, name in enumerate(named)}, may_be_empty=may_be_empty)
+    return labels, [
+        replace(case, label_scheme=case.label_scheme and replace(case.label_scheme, may_be_empty=may_be_empty))
+        for case in cases
+    ]
 
 
 def read_names(entries: Sequence[str]) -> list[str]:

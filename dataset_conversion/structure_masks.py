@@ -28,7 +28,7 @@ def read_masks(masks: dict[str, Sequence[Path]], scheme: LabelScheme) -> tuple[s
     SimpleITK.Image
         The label map, uint8.
     list of str
-        A notice if masks overlap.
+        Notices if masks overlap, or all are empty.
 
     Raises
     ------
@@ -46,11 +46,17 @@ def read_masks(masks: dict[str, Sequence[Path]], scheme: LabelScheme) -> tuple[s
         inside = _inside(mask, path)
         overlap += np.count_nonzero(~np.isin(labels[inside], (0, value)))
         labels[inside] = value
-    if not (labels.any() or scheme.may_be_empty):
-        raise InputError(f"{reference_path} and the masks beside it are empty; correct them, or remove the case.")
+    notices = _overlap_notices(overlap)
+    if not labels.any():
+        if not scheme.may_be_empty:
+            raise InputError(
+                f"{reference_path} and the masks beside it are empty; correct them, remove the case, or add "
+                "--allow_empty_labels."
+            )
+        notices.append("the label is empty, all of it is background")
     label_map = sitk.GetImageFromArray(labels)
     label_map.CopyInformation(reference)
-    return label_map, _overlap_notices(overlap)
+    return label_map, notices
 
 
 def _inside(mask: sitk.Image, path: Path) -> np.ndarray:

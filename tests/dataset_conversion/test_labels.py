@@ -152,6 +152,18 @@ def test_labels_of_a_branch_twice(run_unpaired, mr, assert_refused):
     assert_refused(outcome, "--labels_of: MR is given twice")
 
 
+def test_empty_labels(run_unpaired, ct, mr, folder, assert_refused, raw):
+    for name in ("heart_ventricle_left", "heart_myocardium", "heart_atrium_left"):
+        write(folder / f"ct/p2/segmentations/{name}.nii.gz", np.zeros(SHAPE, np.uint8))
+    write(folder / "mr/p3_label.nii.gz", np.zeros(SHAPE, np.uint8))
+    arguments = [*ct, *mr, *MASKS, "--labels_of", "MR", "myocardium=200", "ventricle=500"]
+    assert_refused(run_unpaired(*arguments), "p2", "empty", "MR_p3")
+    outcome = run_unpaired(*arguments, "--allow_empty_labels")
+    assert outcome.code == 0, outcome.err
+    assert "Notice: the label is empty, all of it is background: CT_p2, MR_p3." in outcome.out
+    assert not array(raw / "Dataset502_Test/labelsTr/CT_p2.nii.gz").any()
+
+
 def test_options_that_are_repeated_add_up(run_unpaired, mr, raw):
     labels = ["--labels", "myocardium=200", "--labels", "ventricle=500"]
     outcome = run_unpaired(*mr, *labels, "--hold_out", "p1", "--hold_out", "p2", "--folds", 2)
