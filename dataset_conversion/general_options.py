@@ -15,6 +15,8 @@ from rl_nnunet.dataset_conversion.label_options import Entries, mask_files, valu
 from rl_nnunet.errors import InputError
 
 BRANCH_NAME = r"[A-Za-z0-9][\w-]*"
+# In bytes; a file of more is no list of names.
+LONGEST_LIST = 1 << 20
 
 
 def add_case_arguments(parser: argparse.ArgumentParser) -> None:
@@ -178,11 +180,21 @@ def read_names(entries: Sequence[str]) -> list[str]:
     """
     names = []
     for entry in entries:
-        try:
-            names += Path(entry).read_text(encoding="utf-8-sig").split("\n") if Path(entry).is_file() else [entry]
-        except UnicodeDecodeError:
-            raise InputError(f"--hold_out: {entry} is no text file with a name of a case in each line.") from None
+        names += _names_in(Path(entry)) if Path(entry).is_file() else [entry]
     return [name.strip() for name in names if name.strip()]
+
+
+def _names_in(path: Path) -> list[str]:
+    with path.open("rb") as file:
+        content = file.read(LONGEST_LIST + 1)
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = None
+    # Label maps are mostly zeros, which are valid characters.
+    if text is None or "\0" in text or len(content) > LONGEST_LIST:
+        raise InputError(f"--hold_out: {path} is no text file with a name of a case in each line.")
+    return text.split("\n")
 
 
 def hold_out(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:

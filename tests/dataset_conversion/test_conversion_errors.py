@@ -374,3 +374,12 @@ def test_folders_pipes_and_dead_links_are_no_scans(run_unpaired, write_volumes, 
     os.mkfifo(folder / "ct/p1.nii")
     outcome = run_unpaired("--branch", branch, "--labels", "heart=1", "--overwrite")
     assert_refused(outcome, folder / "ct/p1_label.nii", "has no image", left=["Dataset502_Test"])
+
+
+@pytest.mark.parametrize("content", [bytes(400), b"p1\n" * 400_000, "p1\n".encode("utf-16"), b"\xff"])
+def test_held_out_file_that_is_no_list(content, run_unpaired, write_volumes, assert_refused):
+    folder = write_volumes("ct/p1", "ct/p2")
+    (folder / "names").write_bytes(content)
+    branch = f"CT={folder}/ct/{{case}}.nii:{folder}/ct/{{case}}_label.nii"
+    outcome = run_unpaired("--branch", branch, "--labels", "heart=1", "--hold_out", folder / "names")
+    assert_refused(outcome, folder / "names", "is no text file")
