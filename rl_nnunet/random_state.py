@@ -2,11 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import random
 from typing import Any
 
 import numpy as np
 import torch
+
+from rl_nnunet.errors import InputError
+
+SEED_VARIABLE = "RL_NNUNET_SEED"
+LARGEST_SEED = 2**32 - 1
+"""Numpy's."""
+
+
+def seed_from_environment() -> int | None:
+    """Return the seed of ``RL_NNUNET_SEED``; None where it is not set, or empty.
+
+    Raises
+    ------
+    InputError
+        If it is no seed of numpy's.
+    """
+    text = os.environ.get(SEED_VARIABLE, "").strip()
+    if not text:
+        return None
+    is_seed = text.isascii() and text.isdigit() and len(text.lstrip("0")) <= len(str(LARGEST_SEED))
+    if not is_seed or int(text) > LARGEST_SEED:
+        raise InputError(f"{SEED_VARIABLE}={text} is no seed; give a whole number from 0 to {LARGEST_SEED}.")
+    return int(text)
 
 
 def seed_everything(seed: int) -> None:

@@ -2,24 +2,49 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import distributed, nn
 from torch._dynamo import OptimizedModule
 
+from rl_nnunet.branches import layout_from_dataset_json
+from rl_nnunet.consistency import PLAN_ANEW, check_checkpoint, check_labels, check_pairing, read_checkpoint
 from rl_nnunet.dataloading.keep_blank import KeepBlank
 from rl_nnunet.dataloading.repeatable import make_repeatable
+from rl_nnunet.dataloading.unpaired_loader import branches_of_case
 from rl_nnunet.errors import InputError
-from rl_nnunet.random_state import get_random_state, seed_everything, set_random_state
+from rl_nnunet.networks.arguments import check_arguments
+from rl_nnunet.random_state import get_random_state, seed_everything, seed_from_environment, set_random_state
 
-SEED_VARIABLE = "RL_NNUNET_SEED"
 CHECKPOINT_KEY = "rl_nnunet"
+BUILD_ERRORS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+"""What building a network from a plan that somebody has edited can come to."""
+
+
+@contextlib.contextmanager
+def refusing() -> Iterator[None]:
+    """End an `InputError` in its sentence, with which nnU-Net's commands exit."""
+    try:
+        yield
+    except InputError as error:
+        raise SystemExit(f"Error: {error}") from None
 
 
 class Agents(Protocol):
@@ -44,9 +69,13 @@ class AgentTrainer(nnUNetTrainer):
     ----------
     architecture_overrides : dict
         Architecture arguments that ablations set in the plans of the model folder.
+    schedule : mapping of str to int
+        What differs from nnU-Net's schedule, by the names of nnU-Net's attributes: ``num_epochs``,
+        ``num_iterations_per_epoch``, ``num_val_iterations_per_epoch``, ``save_every``.
     """
 
     architecture_overrides: dict[str, Any] = {}
+    schedule: Mapping[str, int] = {}
 
     def __init__(
         self,
@@ -61,13 +90,13 @@ class AgentTrainer(nnUNetTrainer):
                 f"Error: {type(self).__name__} trains on one GPU, because its agents are not synchronized between "
                 "processes yet; leave out -num_gpus."
             )
-        if SEED_VARIABLE in os.environ:
-            seed_everything(int(os.environ[SEED_VARIABLE]))
-        try:
+        with refusing():
+            self.seed = seed_from_environment()
+            if self.seed is not None:
+                seed_everything(self.seed)
             plans, messages = self.prepare_plans(plans, configuration, dataset_json)
-        except InputError as error:
-            raise SystemExit(f"Error: {error}") from None
         super().__init__(plans, configuration, fold, dataset_json, device)
+        vars(self).update(self.schedule)
         for message in messages:
             self.print_to_log_file(f"NOTE: {message}")
         self.agents: Agents | None = None
@@ -81,6 +110,11 @@ class AgentTrainer(nnUNetTrainer):
 
     def build_agents(self) -> Agents:
         """Return the agents of the network, which is there by now."""
+        raise NotImplementedError
+
+    @property
+    def channel_groups(self) -> Sequence[Sequence[int]]:
+        """Channels of each branch or modality."""
         raise NotImplementedError
 
     def extra_state(self) -> dict[str, Any]:
@@ -102,6 +136,45 @@ class AgentTrainer(nnUNetTrainer):
         super().initialize()
         self.agents = self.build_agents()
 
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> nn.Module:
+        """Build the network of the plans, for training and prediction; a plan that builds none ends in a sentence."""
+        name, network = plans_manager.plans.get("plans_name"), configuration_manager.network_arch_class_name
+        with refusing():
+            check_arguments(name, network, configuration_manager.network_arch_init_kwargs, num_input_channels)
+            try:
+                return nnUNetTrainer.build_network_architecture(
+                    plans_manager,
+                    configuration_manager,
+                    num_input_channels,
+                    num_output_channels,
+                    enable_deep_supervision,
+                )
+            except BUILD_ERRORS as error:
+                reason = (str(error).splitlines() or ["?"])[0]
+                raise InputError(
+                    f"The arch_kwargs of the plans {name} do not build {network.rpartition('.')[2]} "
+                    f"({type(error).__name__}: {reason}); {PLAN_ANEW}."
+                ) from None
+
+    def get_tr_and_val_datasets(self) -> tuple[Any, Any]:
+        """Return nnU-Net's data sets, once it is clear that ``dataset.json`` says of them what they are."""
+        training, validation = super().get_tr_and_val_datasets()
+        layout, labels = layout_from_dataset_json(self.dataset_json), self.label_manager
+        with refusing():
+            for case in training.identifiers[:1]:
+                foreground = labels.foreground_regions if labels.has_regions else labels.foreground_labels
+                check_labels(training.load_case(case)[3], foreground)
+            cases = (branches_of_case(training.load_case(case)[0], layout) for case in training.identifiers)
+            check_pairing(cases, layout)
+        return training, validation
+
     def get_training_transforms(
         self, *args: Any, channels: Sequence[int] | None = None, **kwargs: Any
     ) -> BasicTransform:
@@ -109,13 +182,13 @@ class AgentTrainer(nnUNetTrainer):
 
         With a seed, it is made repeatable, too (see `rl_nnunet.dataloading.repeatable`).
         """
-        values = self.configuration_manager.network_arch_init_kwargs["blank_values"]
+        values, groups = self.configuration_manager.network_arch_init_kwargs["blank_values"], self.channel_groups
         if channels is not None:
-            values = [values[channel] for channel in channels]
+            values, groups = [values[channel] for channel in channels], [range(len(channels))]
         transforms = super().get_training_transforms(*args, **kwargs)
-        if SEED_VARIABLE in os.environ:
+        if self.seed is not None:
             make_repeatable(transforms)
-        return KeepBlank(transforms, values)
+        return KeepBlank(transforms, values, groups)
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then continue the random state of a resumed training."""
@@ -143,12 +216,20 @@ class AgentTrainer(nnUNetTrainer):
         torch.save(checkpoint, unfinished)
         os.replace(unfinished, filename)
 
-    def load_checkpoint(self, filename_or_checkpoint: dict | str) -> None:
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Load nnU-Net's checkpoint with all that `save_checkpoint` added."""
+        self.initialize()
+        with refusing():
+            checkpoint = read_checkpoint(filename_or_checkpoint, self.device)
+            check_checkpoint(
+                filename_or_checkpoint,
+                checkpoint,
+                type(self).__name__,
+                CHECKPOINT_KEY,
+                self.dataset_json,
+                self.module.state_dict(),
+            )
         super().load_checkpoint(filename_or_checkpoint)
-        checkpoint = filename_or_checkpoint
-        if isinstance(checkpoint, str):
-            checkpoint = torch.load(checkpoint, map_location=self.device, weights_only=False)
         state = checkpoint[CHECKPOINT_KEY]
         self.agents.load_state_dict(state["agents"])
         self.load_extra_state(state)

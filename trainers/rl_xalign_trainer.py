@@ -17,14 +17,13 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from rl_nnunet.agents.pose_agents import PoseAgents, label_cube
 from rl_nnunet.branches import BranchLayout, layout_from_dataset_json
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
-from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
 from rl_nnunet.networks.architecture import with_branches
-from rl_nnunet.networks.presence import present_groups, rows_of
+from rl_nnunet.networks.presence import absent_channels, present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, plot_progress
-from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
+from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan, refusing
 from rl_nnunet.training_settings import TrainingSettings
 
 PANELS = (
@@ -64,8 +63,14 @@ class RLXAlignTrainer(AgentTrainer):
         self, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
     ) -> tuple[dict[str, Any], list[str]]:
         """See `with_branches`."""
+        prepared = with_branches(plans, configuration, dataset_json, self.architecture_overrides)
         self.layout: BranchLayout = layout_from_dataset_json(dataset_json)
-        return with_branches(plans, configuration, dataset_json, self.architecture_overrides)
+        return prepared
+
+    @property
+    def channel_groups(self) -> Sequence[Sequence[int]]:
+        """Channels of each branch."""
+        return self.layout.channels
 
     @property
     def _is_unpaired(self) -> bool:
@@ -127,26 +132,31 @@ class RLXAlignTrainer(AgentTrainer):
         training, validation = self.get_tr_and_val_datasets()
         processes = get_allowed_n_proc_DA()
         return (
-            self._augmenter(training, training_transforms, initial_patch_size, processes),
-            self._augmenter(validation, validation_transforms, patch_size, processes // 2),
+            self._augmenter(training, training_transforms, initial_patch_size, processes, is_training=True),
+            self._augmenter(validation, validation_transforms, patch_size, processes // 2, is_training=False),
         )
 
-    def _augmenter(self, dataset: Any, transforms: Any, patch_size: Sequence[int], processes: int) -> Any:
+    def _augmenter(
+        self, dataset: Any, transforms: Any, patch_size: Sequence[int], processes: int, is_training: bool
+    ) -> Any:
         """Start an unpaired loader with nnU-Net's kind of augmenter: in this process, or in background processes."""
-        try:
+        with refusing():
             loader = UnpairedDataLoader(
                 dataset,
                 self.layout,
                 self.label_manager,
                 transforms,
+                needs_every_branch=is_training,
                 batch_size=self.batch_size,
                 patch_size=patch_size,
                 final_patch_size=self.configuration_manager.patch_size,
                 oversample_foreground_percent=self.oversample_foreground_percent,
                 probabilistic_oversampling=self.probabilistic_oversampling,
             )
-        except InputError as error:
-            raise SystemExit(f"Error: {error}") from None
+        for name in loader.missing:
+            self.print_to_log_file(
+                f"NOTE: No validation case of fold {self.fold} has the branch {name}: its pseudo Dice is not a number."
+            )
         if get_allowed_n_proc_DA() == 0:
             augmenter = SingleThreadedAugmenter(loader, None)
         else:
@@ -216,7 +226,7 @@ class RLXAlignTrainer(AgentTrainer):
         keys = ("tp_hard", "fp_hard", "fn_hard")
         if self._is_unpaired:
             result = {key: sum(r[key] for r in per_branch) for key in keys}
-            result["loss"] = np.mean([r["loss"] for r in per_branch])
+            result["loss"] = np.nanmean([r["loss"] for r in per_branch])
         else:
             result = super().validation_step(batch)
         for key in keys:
@@ -224,7 +234,7 @@ class RLXAlignTrainer(AgentTrainer):
         return result
 
     def _validate_alone(self, batch: dict, branch: int) -> dict:
-        channels, rows = list(self.layout.branches[branch].channels), self._rows_with(branch, batch["data"])
+        channels, rows = list(self.layout.branches[branch].channels), self._rows_with(branch, batch)
         if not rows:
             heads = self.label_manager.num_segmentation_heads - (not self.label_manager.has_regions)
             return {"loss": np.nan, **dict.fromkeys(("tp_hard", "fp_hard", "fn_hard"), np.zeros(heads))}
@@ -235,12 +245,13 @@ class RLXAlignTrainer(AgentTrainer):
         target = [t.clone() for t in target] if isinstance(target, list) else target.clone()
         return super().validation_step({"data": data, "target": target})
 
-    def _rows_with(self, branch: int, data: torch.Tensor) -> list[int]:
-        """Return the samples that have a branch; in unpaired data, every sample is composed of all branches."""
+    def _rows_with(self, branch: int, batch: dict) -> list[int]:
+        """Return the samples that have a branch; in unpaired data, all or none of a batch have it."""
         if self._is_unpaired:
-            return list(range(len(data)))
-        present = present_groups(data, self.layout.channels, self.module.blank_values.to(data.device))
-        return rows_of(present)[branch]
+            return list(range(len(batch["data"]))) if batch["keys"][self.layout.names[branch]] else []
+        blank_values = self.module.blank_values.to(batch["data"].device)
+        absent = absent_channels(batch["data"], self.layout.channels, blank_values)
+        return rows_of(present_groups(absent, self.layout.channels))[branch]
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, then report the Dice per branch."""

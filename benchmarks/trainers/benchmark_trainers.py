@@ -11,30 +11,18 @@ the network and the agents draw while they train does not shift what the loader 
 from __future__ import annotations
 
 import os
-from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from rl_nnunet.random_state import seed_everything
-from rl_nnunet.trainers.agent_trainer import SEED_VARIABLE
-from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
-from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
-from rl_nnunet.trainers.rl_xalign_ablations import (
-    RLXAlignTrainerGlobalPolicy,
-    RLXAlignTrainerNoAGWD,
-    RLXAlignTrainerNoAuxLoss,
-    RLXAlignTrainerNoCMA,
-    RLXAlignTrainerNoXAlign,
-)
-from rl_nnunet.trainers.rl_xalign_demo_trainer import adamw, without_mirroring
-from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
+from rl_nnunet.random_state import SEED_VARIABLE, seed_everything
+from rl_nnunet.trainers.schedules import TRAINERS, AdamW, NoMirroring
 
 
 def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
     """Return a subclass with the schedule and the seed of the environment."""
 
-    class Scheduled(base):
+    class Scheduled(NoMirroring, AdamW, base):
         def __init__(
             self,
             plans: dict,
@@ -64,12 +52,6 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
         def _seed(self) -> None:
             seed_everything(int(os.environ[SEED_VARIABLE]))
 
-        def configure_optimizers(self) -> tuple[Any, Any]:
-            return adamw(self)
-
-        def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:
-            return without_mirroring(self, super().configure_rotation_dummyDA_mirroring_and_inital_patch_size())
-
         def perform_actual_validation(self, save_probabilities: bool = False) -> None:
             self.print_to_log_file("The final validation is left out.")
 
@@ -77,13 +59,4 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
     return Scheduled
 
 
-nnUNetTrainerBenchmark = with_schedule(nnUNetTrainer)
-RLXAlignTrainerBenchmark = with_schedule(RLXAlignTrainer)
-RLXAlignTrainerNoCMABenchmark = with_schedule(RLXAlignTrainerNoCMA)
-RLXAlignTrainerNoXAlignBenchmark = with_schedule(RLXAlignTrainerNoXAlign)
-RLXAlignTrainerNoAuxLossBenchmark = with_schedule(RLXAlignTrainerNoAuxLoss)
-RLXAlignTrainerNoAGWDBenchmark = with_schedule(RLXAlignTrainerNoAGWD)
-RLXAlignTrainerGlobalPolicyBenchmark = with_schedule(RLXAlignTrainerGlobalPolicy)
-IntraInterTrainerBenchmark = with_schedule(IntraInterTrainer)
-IntraInterTrainerNoInterBenchmark = with_schedule(IntraInterTrainerNoInter)
-IntraInterTrainerNoAgentsBenchmark = with_schedule(IntraInterTrainerNoAgents)
+globals().update({f"{base.__name__}Benchmark": with_schedule(base) for base in (nnUNetTrainer, *TRAINERS)})

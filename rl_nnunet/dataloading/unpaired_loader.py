@@ -120,6 +120,8 @@ class UnpairedDataLoader(DataLoader):
         nnU-Net's; its foreground classes (or regions) are the classes that patches are centered on.
     transforms : callable
         Maps the channel indices of a branch to the augmentation of its samples.
+    needs_every_branch : bool
+        False to leave a branch without cases blank, as validation can; its ``keys`` are then empty.
     **loader_options
         Passed to nnU-Net's loader: ``batch_size``, ``patch_size``, ``final_patch_size``,
         ``oversample_foreground_percent``, ``probabilistic_oversampling``.
@@ -127,7 +129,7 @@ class UnpairedDataLoader(DataLoader):
     Raises
     ------
     InputError
-        If a branch has no case.
+        If a branch that is needed has no case, or none has.
     """
 
     def __init__(
@@ -136,6 +138,7 @@ class UnpairedDataLoader(DataLoader):
         layout: BranchLayout,
         label_manager: LabelManager,
         transforms: Callable[[Sequence[int]], Any],
+        needs_every_branch: bool = True,
         **loader_options: Any,
     ) -> None:
         super().__init__(dataset, loader_options["batch_size"], 1, None, True, False, True)
@@ -143,22 +146,23 @@ class UnpairedDataLoader(DataLoader):
         self.classes = (
             label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
         )
-        self.loaders = []
         cases = cases_per_branch(dataset, layout)
-        for branch in layout.branches:
-            if not cases[branch.name]:
-                raise InputError(
-                    f"None of the {len(dataset.identifiers)} cases of this fold has the branch {branch.name}; "
-                    "give splits_final.json folds with cases of every branch."
-                )
-            self.loaders.append(
-                ClassMatchedLoader(
-                    BranchDataset(dataset, branch, cases[branch.name]),
-                    label_manager=label_manager,
-                    transforms=transforms(branch.channels),
-                    **loader_options,
-                )
+        self.missing = [name for name in layout.names if not cases[name]]
+        if self.missing and (needs_every_branch or len(self.missing) == len(layout.names)):
+            raise InputError(
+                f"None of the {len(dataset.identifiers)} {'training' if needs_every_branch else 'validation'} cases of "
+                f"this fold has the branch {self.missing[0]}; give splits_final.json folds with cases of every branch."
             )
+        self.loaders = {
+            branch.name: ClassMatchedLoader(
+                BranchDataset(dataset, branch, cases[branch.name]),
+                label_manager=label_manager,
+                transforms=transforms(branch.channels),
+                **loader_options,
+            )
+            for branch in layout.branches
+            if cases[branch.name]
+        }
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Return ``data`` (samples, channels, *spatial), ``target`` and ``keys``.
@@ -169,19 +173,23 @@ class UnpairedDataLoader(DataLoader):
         # The global generator, as in nnU-Net's loader, whose background processes seed it each on its own.
         draws = np.random.randint(len(self.classes), size=self.batch_size)  # noqa: NPY002
         chosen = [self.classes[i] for i in draws]
-        batches = []
-        for loader in self.loaders:
+        batches = {}
+        for name, loader in self.loaders.items():
             loader.forced_classes = chosen
-            batches.append(loader.generate_train_batch())
+            batches[name] = loader.generate_train_batch()
         channels = sum(len(branch.channels) for branch in self.layout.branches)
-        first = batches[0]["data"]
-        data = first.new_empty((len(first), channels, *first.shape[2:]))
-        for branch, batch in zip(self.layout.branches, batches, strict=True):
-            data[:, list(branch.channels)] = batch["data"]
-        targets = [batch["target"] for batch in batches]
+        example = next(iter(batches.values()))
+        data = example["data"].new_zeros((self.batch_size, channels, *example["data"].shape[2:]))
+        targets, keys = [], {}
+        for branch in self.layout.branches:
+            batch = batches.get(branch.name)
+            if batch is not None:
+                data[:, list(branch.channels)] = batch["data"]
+            # Nobody looks at the target of a branch that is not there: any of the right shape will do.
+            targets.append((batch or example)["target"])
+            keys[branch.name] = list(batch["keys"]) if batch else []
         if isinstance(targets[0], list):
             target = [torch.cat(scale, dim=1) for scale in zip(*targets, strict=True)]
         else:
             target = torch.cat(targets, dim=1)
-        keys = {branch.name: list(b["keys"]) for branch, b in zip(self.layout.branches, batches, strict=True)}
         return {"data": data, "target": target, "keys": keys}

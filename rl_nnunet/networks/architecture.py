@@ -13,8 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from rl_nnunet.branches import BranchLayout, blank_values, layout_from_dataset_json
+from rl_nnunet.branches import BranchLayout, blank_values, channel_indices
+from rl_nnunet.consistency import check_blank_values, check_branches, check_data_set, configuration_entry
 from rl_nnunet.errors import InputError
+from rl_nnunet.networks.arguments import check_arguments
 
 NETWORK_CLASS = "rl_nnunet.networks.rl_u2net.RLU2Net"
 STOCK_CLASSES = (
@@ -106,40 +108,32 @@ def with_branches(
     Raises
     ------
     InputError
-        If the configuration is a cascade, or its network is none that we can give branches.
+        If the configuration is a cascade, its network is none that we can give branches, or plans and data set do not
+        fit each other.
     """
     plans = deepcopy(plans)
-    entry = resolve_configuration(plans, configuration)
+    entry = configuration_entry(plans, configuration)
+    layout = check_data_set(plans, entry, dataset_json)
     architecture, messages = entry["architecture"], []
     if architecture["network_class_name"] in STOCK_CLASSES:
-        messages = _add_branches(plans, entry, dataset_json)
+        messages = _add_branches(plans, entry, layout, dataset_json)
     elif architecture["network_class_name"] != NETWORK_CLASS:
         raise InputError(
             f"The plans build {architecture['network_class_name']}; RL-XAlign needs plans of RLXAlignPlanner, of "
             "nnU-Net's default planner, or of its ResEnc planners."
         )
     arguments = architecture["arch_kwargs"]
+    check_arguments(plans["plans_name"], NETWORK_CLASS, arguments, len(entry["normalization_schemes"]))
+    check_branches(plans["plans_name"], arguments, layout)
+    check_blank_values(plans, entry)
     for name, value in overrides.items():
-        arguments[name] = {**arguments[name], **value} if isinstance(value, dict) else value
+        arguments[name] = {**arguments.get(name, {}), **value} if isinstance(value, dict) else value
     return plans, messages
 
 
-def resolve_configuration(plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-    """Return the entry that holds the architecture of a configuration, following nnU-Net's inheritance."""
-    entry = plans["configurations"][configuration]
-    while True:
-        if "previous_stage" in entry:
-            raise InputError(
-                f"{configuration} is a cascade, whose previous segmentation belongs to no branch; "
-                "train 3d_fullres or 3d_lowres instead."
-            )
-        if "architecture" in entry:
-            return entry
-        entry = plans["configurations"][entry["inherits_from"]]
-
-
-def _add_branches(plans: dict[str, Any], entry: dict[str, Any], dataset_json: dict[str, Any]) -> list[str]:
-    layout = layout_from_dataset_json(dataset_json)
+def _add_branches(
+    plans: dict[str, Any], entry: dict[str, Any], layout: BranchLayout, dataset_json: dict[str, Any]
+) -> list[str]:
     properties = plans["foreground_intensity_properties_per_channel"]
     schemes = entry["normalization_schemes"]
     architecture = entry["architecture"]
@@ -160,7 +154,7 @@ def _add_branches(plans: dict[str, Any], entry: dict[str, Any], dataset_json: di
         f"about {len(layout.branches)} times the memory. RLXAlignPlanner plans for it."
     ]
     if layout.pairing == "unpaired":
-        names = {int(i): name for i, name in dataset_json["channel_names"].items()}
+        names = {i: name for name, i in channel_indices(dataset_json).items()}
         messages += [
             f"Channel {names[i]} is normalized with intensity statistics that count the zero-filled cases of the "
             f"other branches (0.5 % percentile {properties[str(i)]['percentile_00_5']:.4g}, mean "

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from rl_nnunet.branches import blank_values, channel_indices, layout_from_dataset_json
+from rl_nnunet.branches import blank_values, channel_indices
+from rl_nnunet.consistency import check_blank_values, check_data_set, check_modalities, configuration_entry
 from rl_nnunet.errors import InputError
-from rl_nnunet.networks.architecture import STOCK_CLASSES, resolve_configuration
+from rl_nnunet.networks.architecture import STOCK_CLASSES
+from rl_nnunet.networks.arguments import check_arguments
 
 NETWORK_CLASS = "rl_nnunet.networks.intra_inter_net.IntraInterNet"
 
@@ -45,15 +47,15 @@ def with_modalities(
     Raises
     ------
     InputError
-        If the data set is unpaired, the configuration is a cascade, or its network is none that we can give
-        modalities.
+        If the data set is unpaired, the configuration is a cascade, its network is none that we can give modalities,
+        or plans and data set do not fit each other.
     """
-    if layout_from_dataset_json(dataset_json).pairing == "unpaired":
+    plans = deepcopy(plans)
+    entry = configuration_entry(plans, configuration)
+    if check_data_set(plans, entry, dataset_json).pairing == "unpaired":
         raise InputError(
             "The data set is unpaired, but the modalities of a case are fused voxel by voxel; train RLXAlignTrainer."
         )
-    plans = deepcopy(plans)
-    entry = resolve_configuration(plans, configuration)
     architecture, messages = entry["architecture"], []
     if architecture["network_class_name"] in STOCK_CLASSES:
         values = blank_values(entry["normalization_schemes"], plans["foreground_intensity_properties_per_channel"])
@@ -70,5 +72,9 @@ def with_modalities(
             f"The plans build {architecture['network_class_name']}; the agents need plans of IntraInterPlanner, of "
             "nnU-Net's default planner, or of its ResEnc planners."
         )
-    architecture["arch_kwargs"].update(overrides)
+    arguments = architecture["arch_kwargs"]
+    check_arguments(plans["plans_name"], NETWORK_CLASS, arguments, len(entry["normalization_schemes"]))
+    check_modalities(plans["plans_name"], arguments, dataset_json)
+    check_blank_values(plans, entry)
+    arguments.update(overrides)
     return plans, messages

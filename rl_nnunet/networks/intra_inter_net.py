@@ -54,7 +54,7 @@ from torch.utils.checkpoint import checkpoint
 from rl_nnunet.agents.gaussian_policy import RecurrentGaussianPolicy, weights_of
 from rl_nnunet.agents.weight_agents import Episode
 from rl_nnunet.losses.iterated_loss import FUSION_WEIGHT
-from rl_nnunet.networks.presence import present_groups, rows_of, withhold
+from rl_nnunet.networks.presence import rows_of, tell_present, withhold
 
 AGENTS = ("intra", "inter")
 
@@ -231,7 +231,7 @@ class IntraInterNet(nn.Module):
             In training mode an `IntraInterOutput`. In evaluation mode the decision of the last iteration,
             (B, classes, *spatial); with deep supervision a list, whose coarser scales are those of O_fusion alone.
         """
-        present = present_groups(x, self.groups, self.blank_values)
+        x, present = tell_present(x, self.groups, self.blank_values, self.modality_names, self.training)
         samples = rows_of(present)
         kept = withhold(present, self.modality_dropout) if self.training and self.modality_dropout > 0 else present
         shallow = [

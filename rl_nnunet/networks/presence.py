@@ -1,11 +1,26 @@
 """Which branches (or modalities) of a sample are there: absent ones have blank channels.
 
-A channel is blank where it has its blank value (see `rl_nnunet.branches.blank_values`) or, where a patch was padded,
-zero.
+A channel is *blank* where it has its blank value (see `rl_nnunet.branches.blank_values`) or, where a patch was padded,
+zero. That is how the absent channels of a data set look, and while a network trains, nothing else is absent.
+
+Whoever predicts may have filled an absent channel with something else: with -1024 HU, the air of a CT. After the
+normalization such a channel is constant, but not at its blank value, and a network that takes it for a scan is misled.
+It cannot be told from a real scan by its patch alone, as a real CT's patch of nothing but air is constant, too, once it
+is clipped. It need not be told: a constant channel has no information, and where a channel of another group varies,
+that group decides better alone. Hence
+
+- in evaluation, a constant channel beside a group that varies is absent;
+- where no other group varies, it is present: patches of nothing but air are what training has seen with a scan of one
+  branch only;
+- in training, augmentation has added its noise before the network sees anything. `rl_nnunet.dataloading.keep_blank`
+  therefore asks first, by the rule of the evaluation, and blanks what is absent. Where the branches are augmented one
+  by one (unpaired data), there is no other group, and only what is blank is absent.
 """
 
 from __future__ import annotations
 
+import functools
+import warnings
 from collections.abc import Sequence
 
 import torch
@@ -23,9 +38,33 @@ def blank_channels(x: Tensor, blank_values: Tensor) -> Tensor:
     return is_blank.flatten(2).all(-1)
 
 
-@torch.compiler.disable
-def present_groups(x: Tensor, groups: Sequence[Sequence[int]], blank_values: Tensor) -> Tensor:
-    """Return which groups of channels each sample has.
+def constant_channels(x: Tensor) -> Tensor:
+    """Return which channels of (B, channels, *spatial) are constant but for the padding, booleans (B, channels).
+
+    Padding is zero in all channels.
+    """
+    flat = x.detach().flatten(2)
+    padding = (flat == 0).all(1, keepdim=True)
+    if padding.any():
+        lowest, highest = flat.masked_fill(padding, torch.inf).amin(-1), flat.masked_fill(padding, -torch.inf).amax(-1)
+    else:
+        lowest, highest = flat.aminmax(dim=-1)
+    return highest - lowest < BLANK_TOLERANCE
+
+
+def constant_beside_others(x: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Return which channels are constant while a channel of another group varies, booleans (B, channels)."""
+    varies = ~constant_channels(x)
+    group_varies = torch.stack([varies[:, list(channels)].any(1) for channels in groups], dim=1)
+    result = ~varies
+    for group, channels in enumerate(groups):
+        others_vary = group_varies[:, [other for other in range(len(groups)) if other != group]].any(1)
+        result[:, list(channels)] &= others_vary[:, None]
+    return result
+
+
+def absent_channels(x: Tensor, groups: Sequence[Sequence[int]], blank_values: Tensor) -> Tensor:
+    """Return which channels are absent by the rule of the evaluation, booleans (B, channels).
 
     Parameters
     ----------
@@ -35,15 +74,58 @@ def present_groups(x: Tensor, groups: Sequence[Sequence[int]], blank_values: Ten
         Channels of every branch or modality.
     blank_values : Tensor
         Value of each channel where it is absent, (channels,).
+    """
+    return blank_channels(x, blank_values) | constant_beside_others(x, groups)
+
+
+def present_groups(absent: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Return which groups of channels each sample has, given its absent channels.
 
     Returns
     -------
     Tensor
         Booleans (B, groups). A sample without any (a patch of nothing but padding or background) has them all.
     """
-    blank = blank_channels(x, blank_values)
-    present = torch.stack([~blank[:, list(channels)].all(1) for channels in groups], dim=1)
+    present = torch.stack([~absent[:, list(channels)].all(1) for channels in groups], dim=1)
     return present | ~present.any(1, keepdim=True)
+
+
+@torch.compiler.disable
+def tell_present(
+    x: Tensor, groups: Sequence[Sequence[int]], blank_values: Tensor, names: Sequence[str], is_training: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the input, blank wherever it is absent, and which groups each sample has (see `present_groups`).
+
+    Parameters
+    ----------
+    x, groups, blank_values
+        See `absent_channels`.
+    names : sequence of str
+        Names of the groups, for the warning about a channel that is constant and not blank.
+    is_training : bool
+        Whether only blank channels are absent.
+    """
+    blank = blank_channels(x, blank_values)
+    if is_training:
+        return x, present_groups(blank, groups)
+    constant = constant_beside_others(x, groups) & ~blank
+    if constant.any():
+        group_of = {channel: name for name, channels in zip(names, groups, strict=True) for channel in channels}
+        for channel in constant.any(0).nonzero().flatten().tolist():
+            _warn_once(channel, group_of[channel])
+        shape = (*x.shape[:2], *[1] * (x.ndim - 2))
+        x = torch.where(constant.view(shape), blank_values.to(x.dtype).view(1, -1, *shape[2:]), x)
+    return x, present_groups(blank | constant, groups)
+
+
+@functools.cache
+def _warn_once(channel: int, name: str) -> None:
+    """Warn of a constant channel, once per process."""
+    warnings.warn(
+        f"Channel {channel} ({name}) is constant in a patch where others vary, and is treated as absent there. That is "
+        "harmless where a scan shows nothing but air; if there is no scan, fill the image with zeros.",
+        stacklevel=2,
+    )
 
 
 def rows_of(present: Tensor) -> list[list[int]]:

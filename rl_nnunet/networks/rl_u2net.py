@@ -26,7 +26,7 @@ from dynamic_network_architectures.initialization.weight_init import InitWeights
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from rl_nnunet.networks.presence import present_groups, rows_of, withhold
+from rl_nnunet.networks.presence import blank_channels, present_groups, rows_of, tell_present, withhold
 from rl_nnunet.networks.swin_encoder import SwinEncoder
 from rl_nnunet.networks.xalign import Alignment, Links, ResidualFusion, XAlign, XAlignConfig
 
@@ -242,7 +242,7 @@ class RLU2Net(nn.Module):
         """Segment a batch and keep the branches apart."""
         if self.training and self.channel_dropout > 0:
             x = self._withhold_channels(x)
-        samples = self.samples_per_branch(x)
+        x, samples = self.samples_per_branch(x)
         stems = [
             stem(x[indices][:, channels])
             for stem, indices, channels in zip(self.stems, samples, self.branches, strict=True)
@@ -263,14 +263,16 @@ class RLU2Net(nn.Module):
         return BranchOutput(logits, samples, alignments, link_samples)
 
     @torch.compiler.disable
-    def samples_per_branch(self, x: Tensor) -> list[list[int]]:
-        """Return, per branch, which samples of the batch have it (see `present_groups`)."""
-        return rows_of(present_groups(x, self.branches, self.blank_values))
+    def samples_per_branch(self, x: Tensor) -> tuple[Tensor, list[list[int]]]:
+        """Return the input, and per branch which samples of the batch have it (see `tell_present`)."""
+        x, present = tell_present(x, self.branches, self.blank_values, self.branch_names, self.training)
+        return x, rows_of(present)
 
     @torch.compiler.disable
     def _withhold_channels(self, x: Tensor) -> Tensor:
         """Blank one present channel of some branches with several, so that the branch learns to do with the others."""
-        present = present_groups(x, [[channel] for channel in range(x.shape[1])], self.blank_values).cpu()
+        channels_alone = [[channel] for channel in range(x.shape[1])]
+        present = present_groups(blank_channels(x, self.blank_values), channels_alone).cpu()
         kept = present.clone()
         for channels in (channels for channels in self.branches if len(channels) > 1):
             kept[:, channels] = withhold(present[:, channels], self.channel_dropout)

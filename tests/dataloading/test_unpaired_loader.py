@@ -102,7 +102,7 @@ def test_branches_are_centered_on_the_same_class(write_preprocessed):
     seen = set()
     for _ in range(10):
         batch = next(batches)
-        forced = list(batches.loaders[0].forced_classes)
+        forced = list(batches.loaders["MRI"].forced_classes)
         assert center(batch["target"]).tolist() == [[label, label] for label in forced]
         seen |= set(forced)
     assert seen == {1, 2, 3}
@@ -143,7 +143,7 @@ def test_regions(write_preprocessed):
     batches = loader(write_preprocessed(CASES, locations=regions), labels, [1, 2, 3])
     for _ in range(5):
         middle = center(next(batches)["target"])
-        for region, labels_there in zip(batches.loaders[0].forced_classes, middle.tolist(), strict=True):
+        for region, labels_there in zip(batches.loaders["MRI"].forced_classes, middle.tolist(), strict=True):
             assert set(labels_there) <= set(region if isinstance(region, tuple) else (region,))
 
 
@@ -157,7 +157,7 @@ def test_ignore_label(write_preprocessed):
     for _ in range(5):
         middle = center(next(batches)["target"])
         assert (middle > 0).all()
-        assert middle[-1, 0] == middle[-1, 1] == batches.loaders[0].forced_classes[-1]
+        assert middle[-1, 0] == middle[-1, 1] == batches.loaders["MRI"].forced_classes[-1]
 
 
 def test_2d_patches(write_preprocessed):
@@ -165,7 +165,7 @@ def test_2d_patches(write_preprocessed):
     batch = next(batches)
     assert batch["data"].shape == (3, 3, *PATCH[1:])
     assert batch["target"].shape == (3, 2, *PATCH[1:])
-    assert center(batch["target"]).tolist() == [[label, label] for label in batches.loaders[0].forced_classes]
+    assert center(batch["target"]).tolist() == [[label, label] for label in batches.loaders["MRI"].forced_classes]
 
 
 def test_targets_of_deep_supervision_are_stacked_per_scale(write_preprocessed):
@@ -198,6 +198,28 @@ def test_patches_larger_than_the_image_are_padded(write_preprocessed):
     assert (batch["target"] == -1).any()
 
 
-def test_a_branch_without_cases_is_refused(write_preprocessed):
-    with pytest.raises(InputError, match="None of the 2 cases of this fold has the branch MRI"):
+def test_training_needs_every_branch(write_preprocessed):
+    with pytest.raises(InputError, match="None of the 2 training cases of this fold has the branch MRI"):
         loader(write_preprocessed({"a": "ct", "c": "ct"}))
+
+
+@pytest.mark.parametrize("scales", [None, [[1.0] * 3, [0.5] * 3]])
+def test_validation_goes_on_with_the_branches_that_are_there(write_preprocessed, scales):
+    transforms = DownsampleSegForDSTransform(scales) if scales else None
+    dataset = write_preprocessed({"a": "ct", "c": "ct"})
+    batches = loader(dataset, transforms=lambda channels: transforms, needs_every_branch=False)
+    assert batches.missing == ["MRI"]
+    batch = next(batches)
+    assert batch["keys"]["MRI"] == []
+    assert set(batch["keys"]["CT"]) <= {"a", "c"}
+    assert (batch["data"][:, 1:] == 0).all()
+    assert (batch["data"][:, 0] > 50).all()
+    target = batch["target"][0] if scales else batch["target"]
+    assert target.shape == (3, 2, *PATCH)
+
+
+def test_validation_needs_one_branch(write_preprocessed):
+    dataset = write_preprocessed({"a": "ct"})
+    dataset.identifiers = []
+    with pytest.raises(InputError, match="None of the 0 validation cases"):
+        loader(dataset, needs_every_branch=False)

@@ -16,6 +16,7 @@ from rl_nnunet.networks.rl_u2net import RLU2Net
 def dataset(pairing="unpaired"):
     return {
         "channel_names": {"0": "CT", "1": "MRI"},
+        "labels": {"background": 0, "heart": 1},
         "rl_nnunet": {"branches": {"CT": ["CT"], "MRI": ["MRI"]}, "pairing": pairing},
     }
 

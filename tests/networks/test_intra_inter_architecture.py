@@ -11,7 +11,7 @@ from rl_nnunet.errors import InputError
 from rl_nnunet.networks.intra_inter_architecture import NETWORK_CLASS, modality_arguments, with_modalities
 from rl_nnunet.networks.intra_inter_net import IntraInterNet
 
-PAIRED = {"channel_names": {"0": "CT", "1": "MRI"}}
+PAIRED = {"channel_names": {"0": "CT", "1": "MRI"}, "labels": {"background": 0, "heart": 1}}
 
 
 @pytest.mark.parametrize("network", ["ResidualEncoderUNet", "PlainConvUNet"])

@@ -140,7 +140,7 @@ def test_blank_branches_are_told(tiny_network, ct, mri, expected):
     }
     contents["blank beside padding"][:3] = 0
     contents["one voxel"][4, 4, 4] += 0.01
-    samples = network.samples_per_branch(torch.stack((contents[ct], contents[mri]))[None])
+    _, samples = network.samples_per_branch(torch.stack((contents[ct], contents[mri]))[None])
     assert [indices == [0] for indices in samples] == expected
 
 
@@ -148,7 +148,23 @@ def test_a_branch_is_there_if_one_of_its_channels_is(tiny_network):
     network = tiny_network(branches=((0, 2), (1,)))
     x = torch.zeros(1, 3, 8, 8, 8)
     x[:, 2] = torch.randn(8, 8, 8)
-    assert network.samples_per_branch(x) == [[0], []]
+    assert network.samples_per_branch(x)[1] == [[0], []]
+
+
+@pytest.mark.parametrize(("constant", "channels"), [(-3.0, [0]), (0.5, [0, 1]), (2.0, [2]), (-3.0, [1])])
+def test_prediction_of_a_constant_channel_is_that_of_a_blank_one(tiny_network, constant, channels):
+    """Whole branches, and one of a branch's two channels."""
+    network = tiny_network(
+        branches=((0, 1), (2,)), blank_values=[CT_BLANK, CT_BLANK, 0.0], deep_supervision=False, initialize=False
+    ).eval()
+    filled = torch.randn(2, 3, 8, 8, 8)
+    filled[0, channels] = constant
+    filled[:, :, :2] = 0  # padding
+    blank = filled.clone()
+    blank[0, channels] = network.blank_values[channels].view(-1, 1, 1, 1)
+    with torch.no_grad():
+        predictions = network(filled), network(blank)
+    torch.testing.assert_close(*predictions, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("deep_supervision", [True, False])

@@ -56,7 +56,7 @@ def test_predictions_have_exactly_the_label_set_of_brats(trained):
     trained.predict("ShortIntraInter", predictions, plans=INTRA_INTER)
     trained.run("rl_nnunet_convert_brats_predictions", "-i", predictions, "-o", back, "-np", 1)
     cases = sorted(path.name for path in (trained.raw / "labelsTs").glob("*.nii.gz"))
-    assert sorted(path.name for path in back.iterdir()) == cases
+    assert sorted(path.name for path in back.glob("*.nii.gz")) == cases
     for case in cases:
         segmentation, label = (sitk.ReadImage(folder / case) for folder in (back, trained.raw / "labelsTs"))
         assert set(np.unique(sitk.GetArrayViewFromImage(segmentation))) <= {0, 1, 2, 4}

@@ -15,7 +15,6 @@ from rl_nnunet.trainers import (
     intra_inter_ablations,
     intra_inter_trainer,
     rl_xalign_ablations,
-    rl_xalign_demo_trainer,
     rl_xalign_trainer,
 )
 from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
@@ -27,7 +26,6 @@ CLASSES = sorted(
     for module in (
         rl_xalign_trainer,
         rl_xalign_ablations,
-        rl_xalign_demo_trainer,
         intra_inter_trainer,
         intra_inter_ablations,
     )

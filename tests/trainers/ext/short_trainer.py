@@ -18,6 +18,7 @@ from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerNoXAlign,
 )
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
+from rl_nnunet.trainers.schedules import AdamW, NoMirroring, make_trainer
 
 WAIT_VARIABLE = "RL_NNUNET_TEST_WAIT_IN_EPOCH"
 """Epoch in whose second iteration the training creates the file ``waiting`` and stops, to be killed there."""
@@ -102,3 +103,10 @@ class ShortNoAgents(TwoEpochs, IntraInterTrainerNoAgents):
 
 class ShortIntraInterSGD(TwoEpochs, IntraInterTrainerSGD):
     """See its second base."""
+
+
+ShortAdamW = make_trainer(
+    "ShortAdamW",
+    (NoMirroring, AdamW, RLXAlignTrainerNoXAlign),
+    {"num_epochs": 1, "num_iterations_per_epoch": 100, "num_val_iterations_per_epoch": 1},
+)
