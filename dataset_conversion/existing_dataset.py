@@ -72,7 +72,7 @@ def record_branches(folder: Path, dataset_json: dict[str, Any], folds: int, proc
     _check_pairing(cases, layout, folder)
     notices = _constant_notices(reports, dataset_json)
     if (folder / "splits_final.json").exists():
-        notices.append("splits_final.json is kept; see that the training part of every fold has every branch.")
+        notices += _kept_splits_notices(folder / "splits_final.json", cases)
     else:
         notices += _write_splits(folder, cases, folds)
     _write_json(folder / "dataset.json", dataset_json)
@@ -147,6 +147,22 @@ def _constant_notices(reports: Sequence[PresenceReport], dataset_json: dict[str,
                 "absent channels with 0."
             )
     return notices
+
+
+def _kept_splits_notices(path: Path, cases: Sequence[Case]) -> list[str]:
+    """Say which folds of the splits that are there cannot be trained."""
+    every = {branch for case in cases for branch in case.branches}
+    try:
+        trained = [set(split["train"]) for split in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        raise InputError(f"{path} is no list of folds; correct it, or remove it for new ones.") from None
+    branches = [{branch for case in cases if case.identifier in names for branch in case.branches} for names in trained]
+    lacking = [str(fold) for fold, found in enumerate(branches) if found != every]
+    if not lacking:
+        return [f"{path} is kept."]
+    return [
+        f"{path} is kept, but the training part of fold {', '.join(lacking)} lacks a branch; remove it for new ones."
+    ]
 
 
 def _write_splits(folder: Path, cases: Sequence[Case], folds: int) -> list[str]:

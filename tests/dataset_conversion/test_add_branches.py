@@ -83,11 +83,20 @@ def test_paired(existing, add, unpaired_cases):
 
 
 def test_existing_splits_are_kept(existing, add):
+    path = existing() / "splits_final.json"
+    good = {"train": ["ct_1", "mri_1"], "val": ["ct_2", "mri_2"]}
+    path.write_text(json.dumps([good]))
+    assert f"Notice: {path} is kept." in add(*UNPAIRED).out
+    path.write_text(json.dumps([good, {"train": ["ct_1", "ct_2"], "val": ["mri_1", "mri_2"]}]))
+    assert f"Notice: {path} is kept, but the training part of fold 1 lacks" in add(*UNPAIRED, "--overwrite").out
+    assert len(json.loads(path.read_text())) == 2
+
+
+@pytest.mark.parametrize("content", ["", "3", "[3]", '[{"val": []}]', '[{"train": 5}]', "[" * 100_000])
+def test_broken_splits(content, existing, add, refused):
     folder = existing()
-    (folder / "splits_final.json").write_text("[]")
-    outcome = add(*UNPAIRED)
-    assert "Notice: splits_final.json is kept" in outcome.out
-    assert (folder / "splits_final.json").read_text() == "[]"
+    (folder / "splits_final.json").write_text(content)
+    refused(folder, lambda: add(*UNPAIRED), folder / "splits_final.json", "is no list of folds")
 
 
 def test_existing_branches_are_kept_without_overwrite(existing, add, refused):
