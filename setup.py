@@ -40,8 +40,10 @@ setup(
             "rl_nnunet_make_phantom = rl_nnunet.phantoms.make_phantom:main",
             "rl_nnunet_convert_mmwhs = rl_nnunet.dataset_conversion.convert_mmwhs:main",
             "rl_nnunet_convert_unpaired = rl_nnunet.dataset_conversion.convert_unpaired:main",
+            "rl_nnunet_convert_paired = rl_nnunet.dataset_conversion.convert_paired:main",
             "rl_nnunet_convert_brats = rl_nnunet.dataset_conversion.convert_brats:main",
             "rl_nnunet_convert_brats_predictions = rl_nnunet.dataset_conversion.convert_brats_predictions:main",
+            "rl_nnunet_add_branches = rl_nnunet.dataset_conversion.add_branches:main",
             "rl_nnunet_plan_and_preprocess = rl_nnunet.planners.plan_and_preprocess:main",
             "rl_nnunet_demo = rl_nnunet.demo:main",
         ]

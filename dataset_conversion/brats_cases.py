@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from rl_nnunet.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii")
 GRADES = ("HGG", "LGG")
+# Words of names such as BraTS2021_ValidationData; "invalid" holds none of them.
+WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 VALIDATION_MARK = "valid"
 TABLES = (
     "survival_data.csv",
@@ -34,7 +37,7 @@ class CaseFolder:
     year : BratsYear
         The year that its name belongs to.
     is_validation : bool
-        Whether it, or a folder on the way to it, is called validation.
+        Whether it, or a folder on the way to it, is called validation (see `_is_validation`).
     grade : str
         "HGG" or "LGG" if a folder on the way is called so, else empty.
     """
@@ -91,9 +94,15 @@ def _case_folder(root: Path, path: Path) -> CaseFolder | None:
     year = next((year for year in YEARS.values() if year.case_pattern.fullmatch(names[-1])), None)
     if year is None:
         return None
-    is_validation = any(VALIDATION_MARK in name.lower() for name in names)
+    is_validation = any(_is_validation(name) for name in names)
     grade = next((name.upper() for name in names if name.upper() in GRADES), "")
     return CaseFolder(path, year, is_validation, grade)
+
+
+def _is_validation(name: str) -> bool:
+    """Tell whether one of the words in a name is "valid", or starts with "validation"."""
+    words = [word.lower() for word in WORD.findall(name)]
+    return VALIDATION_MARK in words or any(word.startswith("validation") for word in words)
 
 
 def _check_unique(folders: Sequence[CaseFolder]) -> None:

@@ -13,7 +13,9 @@ from rl_nnunet.dataset_conversion.brats_cases import GRADES
 from rl_nnunet.errors import InputError
 
 COLUMNS = ("grade", "age", "survival_days", "survival_censored", "resection")
-UNKNOWN = ("", "na", "nan", "n/a")
+UNKNOWN = ("", "-", "na", "nan", "n/a")
+# What starts like this is run by spreadsheet programs that open cases.csv, unless it is a number.
+FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def read_tables(paths: Iterable[Path], year: BratsYear, cases: Container[str]) -> dict[str, dict[str, str]]:
@@ -84,7 +86,7 @@ def _understand(row: dict[str, str], path: Path, name: str) -> dict[str, str]:
         text = row.get(column, "")
         if text.lower() in UNKNOWN:
             continue
-        value = read(text)
+        value = None if is_formula(text) else read(text)
         if value is None:
             raise InputError(
                 f"{path} states {text!r} as the {meaning} of {name}, which is not understood; correct or empty it."
@@ -118,3 +120,12 @@ def survival(text: str) -> dict[str, str] | None:
     if match is None:
         return None
     return {"survival_days": match["days"], "survival_censored": str(match["alive"] is not None)}
+
+
+def is_formula(text: str) -> bool:
+    """Tell whether a spreadsheet program would take a text for a formula; negative numbers are none.
+
+    These programs drop blanks, tabs and line breaks in front.
+    """
+    text = text.lstrip()
+    return text.startswith(FORMULA_STARTS) and re.fullmatch(r"[+-]?[0-9.]+", text) is None

@@ -14,6 +14,7 @@ from rl_nnunet import scans
 from rl_nnunet.dataset_conversion import hounsfield, label_maps
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
 from rl_nnunet.dataset_conversion.conversion_reports import convert_all
+from rl_nnunet.dataset_conversion.structure_masks import read_masks
 from rl_nnunet.errors import InputError
 
 FILE_ENDING = ".nii.gz"
@@ -157,7 +158,10 @@ def _read_image(channel: int, path: Path, settings: CaseSettings, report: CaseRe
 def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report: CaseReport) -> sitk.Image | None:
     if case.label is None:
         return None
-    label, notices = label_maps.read_label(case.label, settings.labels)
+    if case.masks:
+        label, notices = read_masks(case.masks, settings.labels)
+    else:
+        label, notices = label_maps.read_label(case.label, case.label_scheme or settings.labels)
     report.notices += notices
     if scans.take_geometry(label, case.label, image, next(iter(case.images.values()))):
         report.notices.append("geometry of the label taken from its image")

@@ -41,6 +41,12 @@ def add_output_arguments(
 
 def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
     """Add ``-np`` and ``--overwrite``; the latter's help calls what is written `output`."""
+    add_processes_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help=f"replace the {output} if it exists")
+
+
+def add_processes_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``-np``."""
     parser.add_argument(
         "-np",
         dest="processes",
@@ -49,4 +55,3 @@ def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
         metavar="N",
         help="number of processes (default: %(default)s)",
     )
-    parser.add_argument("--overwrite", action="store_true", help=f"replace the {output} if it exists")

@@ -14,6 +14,7 @@ from rl_nnunet.dataset_conversion.brats_cases import CaseFolder, common_year, fi
 from rl_nnunet.dataset_conversion.brats_tables import COLUMNS, read_tables
 from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.command_line import add_output_arguments
+from rl_nnunet.dataset_conversion.general_options import BRANCH_NAME
 from rl_nnunet.errors import InputError, run_command
 
 # T1 and T1ce differ by the contrast agent, T2 and FLAIR by the suppression of free water.
@@ -27,13 +28,13 @@ def main() -> None:
 
 def _run() -> None:
     arguments = _parser().parse_args()
-    branches = parse_branches(arguments.branches)
+    branches = parse_branches(arguments.branches or DEFAULT_BRANCHES)
     asked = None if arguments.year == "auto" else int(arguments.year)
     year, cases = find_brats_cases(arguments.input, branches, asked)
     if all(case.is_test for case in cases):
         raise InputError(
-            f'{arguments.input} holds no training case, as "valid" is in the name of every case or of a folder on the '
-            "way; -i must hold the training cases, too."
+            f'{arguments.input} holds no training case, as every case, or a folder on the way to it, is called "valid" '
+            'or "validation"; -i must hold the training cases, too.'
         )
 
     from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
@@ -79,8 +80,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--branches",
+        action="extend",
         nargs="+",
-        default=DEFAULT_BRANCHES,
         metavar="BRANCH",
         help=f"branches, each as NAME=SEQUENCE+SEQUENCE..., where NAME= may be left out; {', '.join(SEQUENCES)} must "
         f"all be used once (default: {' '.join(DEFAULT_BRANCHES)})",
@@ -101,6 +102,7 @@ def parse_branches(entries: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """
     spelling = {sequence.lower(): sequence for sequence in SEQUENCES}
     branches: dict[str, tuple[str, ...]] = {}
+    used: list[str] = []
     for entry in entries:
         name, equals, joined = entry.rpartition("=")
         sequences = tuple(spelling.get(part.lower(), part) for part in joined.split("+"))
@@ -110,13 +112,16 @@ def parse_branches(entries: Sequence[str]) -> dict[str, tuple[str, ...]]:
                 f"--branches {entry}: there is no sequence {unknown!r}; write NAME=SEQUENCE+SEQUENCE... with "
                 f"{', '.join(SEQUENCES)}."
             )
+        twice = next((part for part in sequences if part in used or sequences.count(part) > 1), None)
+        if twice is not None:
+            raise InputError(f"--branches: {twice} is used twice; use each of {', '.join(SEQUENCES)} exactly once.")
+        used += sequences
         name = name if equals else "_".join(sequences)
-        if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        if not re.fullmatch(BRANCH_NAME, name):
             raise InputError(f"--branches {entry}: a name consists of letters, digits, '_' and '-'.")
         if name in branches:
             raise InputError(f"--branches: the name {name} is given twice; rename one branch.")
         branches[name] = sequences
-    used = [sequence for sequences in branches.values() for sequence in sequences]
     if sorted(used) != sorted(SEQUENCES):
         raise InputError(f"--branches: {', '.join(used)} are used; use each of {', '.join(SEQUENCES)} exactly once.")
     return branches

@@ -80,7 +80,10 @@ def find_predictions(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; -i is the output folder of nnUNetv2_predict.")
-    found = sorted(path for path in folder.glob(f"*{FILE_ENDING}") if not path.name.startswith("."))
+    found = sorted(path for path in folder.glob(f"[!.]*{FILE_ENDING}"))
+    other = next((path for path in found if not path.is_file()), None)
+    if other is not None:
+        raise InputError(f"{other} is no file; -i is the output folder of nnUNetv2_predict.")
     if not found:
         raise InputError(f"{folder} holds no {FILE_ENDING} file; -i is the output folder of nnUNetv2_predict.")
     return found
@@ -93,7 +96,7 @@ def _read_record(folder: Path) -> dict[str, Any]:
         return {}
     try:
         record = json.loads(path.read_text(encoding="utf-8")).get(DATASET_JSON_KEY, {})
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         record = None
     if not isinstance(record, dict):
         raise InputError(

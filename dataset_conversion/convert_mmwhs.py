@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rl_nnunet.command_line import make_parser, path_argument
-from rl_nnunet.dataset_conversion.cases import BranchFiles, Case, LabelScheme, find_cases
+from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
 from rl_nnunet.dataset_conversion.command_line import add_output_arguments
+from rl_nnunet.dataset_conversion.file_search import BranchFiles, find_cases
 from rl_nnunet.errors import InputError, run_command
 
 # nnU-Net gives a channel called "CT" its CT normalization, and any other z-scores.
@@ -36,7 +37,7 @@ def main() -> None:
 
 def _run() -> None:
     arguments = _parser().parse_args()
-    modalities = list(dict.fromkeys(arguments.modalities))
+    modalities = list(dict.fromkeys(arguments.modalities or BRANCHES))
     cases = find_mmwhs_cases(arguments.input, modalities, pair_test=arguments.pair_test)
 
     from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
@@ -70,9 +71,9 @@ def _parser() -> argparse.ArgumentParser:
     add_output_arguments(parser, default_name="MMWHS")
     parser.add_argument(
         "--modalities",
+        action="extend",
         nargs="+",
         choices=tuple(BRANCHES),
-        default=list(BRANCHES),
         help="modalities to convert; one channel each (default: ct mr)",
     )
     parser.add_argument(

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
-from pathlib import Path
 
-from rl_nnunet.command_line import make_parser, whole_number
-from rl_nnunet.dataset_conversion.cases import (
-    PLACEHOLDER,
-    BranchFiles,
-    Case,
-    find_cases,
-    parse_labels,
-)
+from rl_nnunet.command_line import make_parser
+from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.command_line import add_output_arguments
+from rl_nnunet.dataset_conversion.file_search import PLACEHOLDER, BranchFiles, find_cases
+from rl_nnunet.dataset_conversion.general_options import (
+    add_case_arguments,
+    channels_per_branch,
+    dataset_labels,
+    hold_out,
+    missing_notices,
+    name_channels,
+    read_names,
+    split_branch,
+    with_labels,
+)
+from rl_nnunet.dataset_conversion.label_options import Entries, labels_per_branch, name_labels
 from rl_nnunet.errors import InputError, run_command
 
 EXAMPLE = """example:
@@ -34,13 +39,16 @@ def main() -> None:
 
 def _run() -> None:
     arguments = _parser().parse_args()
-    labels = parse_labels(arguments.labels)
+    named = name_labels(arguments.labels)
     training = [parse_branch(text, "--branch") for text in arguments.branch]
     unlabeled = next((files.branch for files in training if files.label_pattern is None), None)
     if unlabeled:
         raise InputError(f"--branch {unlabeled}: add :LABELS; scans without labels belong to --test.")
-    branches = name_channels(training, arguments.channels)
-    cases = find_unpaired_cases(training, [parse_branch(text, "--test") for text in arguments.test], branches)
+    branches = name_channels([(files.branch, len(files.image_patterns)) for files in training], arguments.channels)
+    own_labels = labels_per_branch(arguments.labels_of, list(named), list(branches))
+    tests = [parse_branch(text, "--test") for text in arguments.test]
+    cases = find_unpaired_cases(training, tests, branches, named, own_labels, arguments.allow_missing)
+    labels, cases = dataset_labels(named, cases, may_be_empty=arguments.allow_empty_labels)
     cases = hold_out(cases, read_names(arguments.hold_out))
 
     from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
@@ -55,6 +63,7 @@ def _run() -> None:
         arguments.orientation,
         "rl_nnunet_convert_unpaired",
         arguments.folds,
+        notices=missing_notices(cases, branches, paired=False) + unlabeled_notices(own_labels, list(named)),
     )
     write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)
 
@@ -78,21 +87,6 @@ def _parser() -> argparse.ArgumentParser:
         "CT normalization; repeat the option for every branch",
     )
     parser.add_argument(
-        "--labels",
-        nargs="+",
-        required=True,
-        metavar="NAME=VALUE",
-        help="label names and their values in the label files; NAME=VALUE,VALUE joins several values",
-    )
-    parser.add_argument(
-        "--channels",
-        action="append",
-        default=[],
-        metavar="BRANCH=NAME[,NAME...]",
-        help="names of a branch's channels (default: the name of the branch, numbered if it has several); a channel "
-        "called CT gets nnU-Net's CT normalization",
-    )
-    parser.add_argument(
         "--test",
         action="append",
         default=[],
@@ -100,58 +94,37 @@ def _parser() -> argparse.ArgumentParser:
         help="test scans of a branch, with labels where known",
     )
     parser.add_argument(
-        "--hold_out",
-        nargs="+",
+        "--labels_of",
+        action="append",
         default=[],
-        metavar="CASE",
-        help="names of cases, or a file with one name a line, that become test cases in every branch",
+        nargs="+",
+        metavar=("BRANCH", "NAME=VALUE"),
+        help="values in the label files of one branch, where they differ from --labels; structures may be left out, if "
+        "these files do not label them",
     )
-    parser.add_argument(
-        "--folds", type=whole_number(2), default=5, metavar="N", help="folds of the cross-validation (default: 5)"
-    )
+    add_case_arguments(parser)
     return parser
 
 
 def parse_branch(text: str, option: str) -> BranchFiles:
     """Read ``NAME=IMAGES[,IMAGES...][:LABELS]``."""
-    name, _, patterns = text.partition("=")
-    images, _, labels = patterns.partition(":")
-    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name) or not images:
-        raise InputError(f"{option} {text}: write NAME=IMAGES:LABELS, with a NAME of letters, digits, '_' and '-'.")
+    name, patterns = split_branch(text, option, "NAME=IMAGES:LABELS")
+    images, colon, labels = patterns.partition(":")
+    if not all(images.split(",")) or ":" in labels or (colon and not labels):
+        raise InputError(
+            f"{option} {text}: write NAME=IMAGES:LABELS, with commas between the patterns of several channels; paths "
+            "must not contain ':' or ','."
+        )
     return BranchFiles(name, tuple(images.split(",")), labels or None)
 
 
-def name_channels(training: Sequence[BranchFiles], entries: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return the channel names of every branch.
-
-    Parameters
-    ----------
-    training : sequence of BranchFiles
-        The branches.
-    entries : sequence of str
-        ``BRANCH=NAME[,NAME...]``, for branches whose channels are not to be called like the branch.
-    """
-    given = {name: tuple(names.split(",")) for name, _, names in (entry.partition("=") for entry in entries)}
-    branches: dict[str, tuple[str, ...]] = {}
-    for files in training:
-        count = len(files.image_patterns)
-        numbered = tuple(f"{files.branch}_{index}" for index in range(count))
-        channels = given.pop(files.branch, (files.branch,) if count == 1 else numbered)
-        if files.branch in branches:
-            raise InputError(f"--branch: {files.branch} is given twice; use a name once, with * for several folders.")
-        if len(channels) != count:
-            raise InputError(f"--channels: {files.branch} has {count} channels, not {len(channels)}; name every one.")
-        branches[files.branch] = channels
-    if given:
-        raise InputError(f"--channels: there is no branch {next(iter(given))}; use a name from --branch.")
-    every = [channel for channels in branches.values() for channel in channels]
-    if "" in every or len(set(every)) < len(every):
-        raise InputError(f"--channels: the channel names {', '.join(every)} must all differ; rename some.")
-    return branches
-
-
 def find_unpaired_cases(
-    training: Sequence[BranchFiles], tests: Sequence[BranchFiles], branches: dict[str, tuple[str, ...]]
+    training: Sequence[BranchFiles],
+    tests: Sequence[BranchFiles],
+    branches: dict[str, tuple[str, ...]],
+    named: Entries,
+    own_labels: dict[str, Entries],
+    allow_missing: Collection[str] = (),
 ) -> list[Case]:
     """Find the cases of all branches; the same name in two branches is the same patient.
 
@@ -161,47 +134,40 @@ def find_unpaired_cases(
         The files.
     branches : dict of str to tuple of str
         Channel names of every branch.
+    named : dict of str to tuple of str
+        What stands for every label in the files (see `name_labels`).
+    own_labels : dict of str to dict
+        The same for branches whose files differ in that.
+    allow_missing : collection of str
+        See `find_cases`.
     """
-    channels, start = {}, 0
-    for name, names in branches.items():
-        channels[name] = list(range(start, start + len(names)))
-        start += len(names)
+    channels = channels_per_branch(branches)
     cases = []
     for position, files in enumerate([*training, *tests]):
         if len(files.image_patterns) != len(channels.get(files.branch, ())):
             raise InputError(
                 f"--test: {files.branch} must be a name from --branch, with as many image patterns as there."
             )
-        cases += find_cases(
+        labels, option = named, "--labels"
+        if files.branch in own_labels:
+            labels, option = own_labels[files.branch], f"--labels_of {files.branch}"
+        files, scheme = with_labels(files, labels, list(named), option)
+        found = find_cases(
             files,
             channels[files.branch],
             f"{files.branch}_{PLACEHOLDER}",
             is_test=position >= len(training),
             shared_patients=True,
+            allow_missing=allow_missing,
         )
+        cases += [replace(case, label_scheme=scheme) for case in found]
     return cases
 
 
-def read_names(entries: Sequence[str]) -> list[str]:
-    """Return case names; an entry that is a file stands for the names in it, one a line."""
-    names = []
-    for entry in entries:
-        names += Path(entry).read_text().split("\n") if Path(entry).is_file() else [entry]
-    return [name.strip() for name in names if name.strip()]
-
-
-def hold_out(cases: Sequence[Case], names: Sequence[str]) -> list[Case]:
-    """Make the cases of the named patients test cases.
-
-    Raises
-    ------
-    InputError
-        If a name fits no case.
-    """
-    patients = {case.patient for case in cases}
-    unknown = next((name for name in names if name not in patients), None)
-    if unknown is not None:
-        raise InputError(
-            f"--hold_out: there is no case or file {unknown}; the cases are called like {min(patients)} here."
-        )
-    return [replace(case, is_test=case.is_test or case.patient in names) for case in cases]
+def unlabeled_notices(own_labels: dict[str, Entries], names: Sequence[str]) -> list[str]:
+    """Say which structures a branch does not label: what is background there teaches the network so."""
+    return [
+        f"{', '.join(lacking)} count as background in {branch}, as --labels_of does not name them."
+        for branch, labels in own_labels.items()
+        if (lacking := [name for name in names if name not in labels])
+    ]

@@ -6,14 +6,12 @@ import csv
 import json
 import os
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
-from sklearn.model_selection import StratifiedGroupKFold
 
 from rl_nnunet.branches import DATASET_JSON_KEY, Pairing, describe_branches
 from rl_nnunet.dataset_conversion.case_conversion import (
@@ -22,12 +20,12 @@ from rl_nnunet.dataset_conversion.case_conversion import (
     convert_cases,
 )
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
+from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.dataset_conversion.summary import format_summary
 from rl_nnunet.environment import data_folder
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import UNFINISHED_PREFIX, new_folder
 
-SPLIT_SEED = 12345
 DATASET_KIND = "a converted data set"
 LONGEST_NAME = 128
 """In bytes; file systems take 255 for a name, and nnU-Net puts this one into others."""
@@ -63,6 +61,8 @@ class RawDataset:
         Whether a data set that cannot be split into folds is written without them, for training on all of it.
     record : dict
         What else is recorded in ``dataset.json``, under the key ``rl_nnunet``.
+    notices : list of str
+        What there is to say of the files, besides what becomes of their content.
     """
 
     dataset_id: int
@@ -77,6 +77,7 @@ class RawDataset:
     stratified_by: str = "branch"
     one_patient_is_enough: bool = False
     record: dict[str, Any] = field(default_factory=dict)
+    notices: list[str] = field(default_factory=list)
 
     @property
     def folder_name(self) -> str:
@@ -117,7 +118,7 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         # A data set of another name may have got the ID since.
         _check_id(dataset)
     print(format_summary(reports, list(dataset.branches), list(dataset.labels.structures), dataset.stratified_by))
-    for notice in [*notices, *_stale_notices(dataset)]:
+    for notice in [*dataset.notices, *notices, *_stale_notices(dataset)]:
         print(f"Notice: {notice}")
     print(f"Written: {target}")
 
@@ -160,57 +161,6 @@ def _splits_if_possible(dataset: RawDataset, training: Sequence[Case]) -> tuple[
         command = f"nnUNetv2_train {dataset.dataset_id} CONFIGURATION all"
         return [], [f"one patient cannot be split into folds; train on all cases instead ({command})."]
     return make_splits(training, dataset.folds)
-
-
-def make_splits(training: Sequence[Case], folds: int) -> tuple[list[dict[str, list[str]]], list[str]]:
-    """Split the training cases for cross-validation, stratified by stratum or branch and grouped by patient.
-
-    Strata that are all smaller than the number of folds are given up for the branches.
-
-    Parameters
-    ----------
-    training : sequence of Case
-        The training cases.
-    folds : int
-        Number of folds; fewer are made where the patients do not suffice.
-
-    Returns
-    -------
-    list of dict
-        ``{"train": [...], "val": [...]}`` per fold, as in nnU-Net's ``splits_final.json``.
-    list of str
-        Notices.
-    """
-    training = sorted(training, key=lambda case: case.identifier)
-    patients = [case.patient for case in training]
-    strata, notices = _choose_strata(training, folds)
-    possible = min(len(set(patients)), max(map(strata.count, strata), default=0))
-    if possible < 2:
-        raise InputError(
-            f"{len(set(patients))} labeled patients cannot be split into folds; add patients until one branch has two."
-        )
-    if possible < folds:
-        notices.append(f"only {possible} folds instead of {folds}, because no branch has more patients than that.")
-    splitter = StratifiedGroupKFold(min(folds, possible), shuffle=True, random_state=SPLIT_SEED)
-    with warnings.catch_warnings():
-        # A branch with fewer cases than folds is in the validation part of some folds only: nothing to mend.
-        warnings.simplefilter("ignore", UserWarning)
-        parts = list(splitter.split(training, strata, patients))
-    splits = [
-        {side: [training[i].identifier for i in part] for side, part in zip(("train", "val"), fold, strict=True)}
-        for fold in parts
-    ]
-    return splits, notices
-
-
-def _choose_strata(training: Sequence[Case], folds: int) -> tuple[list[str], list[str]]:
-    """Return the stratum of every case, and a notice if the strata that the cases state cannot be used."""
-    strata = [case.group for case in training]
-    branches = ["+".join(case.branches) for case in training]
-    if strata == branches or max(map(strata.count, set(strata))) >= folds:
-        return strata, []
-    names = " and ".join(sorted(set(strata)))
-    return branches, [f"the folds are not balanced between {names}, because none of them has {folds} cases."]
 
 
 def check_target(dataset: RawDataset) -> Path:

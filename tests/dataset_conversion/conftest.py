@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rl_nnunet.dataset_conversion import convert_brats, convert_mmwhs, convert_unpaired
+from rl_nnunet.dataset_conversion import convert_brats, convert_mmwhs, convert_paired, convert_unpaired
 from rl_nnunet.phantoms.brats_dataset import write_brats_dataset
 from rl_nnunet.phantoms.config import HeadPhantomConfig
 
@@ -44,6 +44,21 @@ def label_map(shape=(7, 6, 5)):
     labels[3:5, 3:5, 2:4] = MMWHS_VALUES[0]
     labels.reshape(-1)[: len(MMWHS_VALUES)] = MMWHS_VALUES
     return labels
+
+
+@pytest.fixture
+def write_volumes(tmp_path):
+    """Return a function that writes small images (``NAME.nii``) with labels 0 and 1, and returns their folder."""
+
+    def write_all(*names):
+        label = np.zeros((5, 6, 7), np.uint8)
+        label[1:3, 1:3, 1:3] = 1
+        for seed, name in enumerate(names):
+            write(tmp_path / f"{name}.nii", scan(seed, label.shape))
+            write(tmp_path / f"{name}_label.nii", label)
+        return tmp_path
+
+    return write_all
 
 
 @pytest.fixture
@@ -91,6 +106,12 @@ def run_mmwhs(run, mmwhs):
 def run_unpaired(run):
     """Return a function that runs `rl_nnunet_convert_unpaired`, in one process."""
     return lambda *arguments: run(convert_unpaired.main, "-d", 502, "-n", "Test", "-np", 1, *arguments)
+
+
+@pytest.fixture
+def run_paired(run):
+    """Return a function that runs `rl_nnunet_convert_paired`, in one process."""
+    return lambda *arguments: run(convert_paired.main, "-d", 504, "-n", "Test", "-np", 1, *arguments)
 
 
 @pytest.fixture
@@ -186,3 +207,9 @@ def real_brats():
 def real_heart():
     """Return a folder that holds a CT of a heart."""
     return real_folder("ct-heart")
+
+
+@pytest.fixture
+def real_myops():
+    """Return the folder of MyoPS 2020."""
+    return real_folder("myops")

@@ -132,6 +132,8 @@ def test_nnunet_raw_unset(run_brats, brats_phantom, monkeypatch, assert_refused)
 BRANCHES = {
     "unknown sequence": (["T1+T1c", "T2+FLAIR"], "there is no sequence 'T1c'"),
     "sequence twice": (["T1+T1ce", "T2+FLAIR+T1"], "exactly once"),
+    "one sequence alone, twice": (["T1", "T1"], "T1 is used twice"),
+    "sequence twice in a branch": (["A=T1+T1", "T1ce+T2+FLAIR"], "T1 is used twice"),
     "sequence left out": (["T1+T1ce", "T2"], "exactly once"),
     "name twice": (["A=T1+T1ce", "A=T2+FLAIR"], "the name A is given twice"),
     "no name": (["=T1+T1ce", "T2+FLAIR"], "a name consists of"),
@@ -145,12 +147,21 @@ def test_malformed_branches(mistake, run_brats, tmp_path, assert_refused):
     assert_refused(run_brats(tmp_path, "--branches", *entries), "--branches", fragment)
 
 
+def test_branches_that_are_repeated_add_up(run_brats, tmp_path, assert_refused):
+    outcome = run_brats(tmp_path, "--branches", "T1", "--branches", "T1ce", "T2", "FLAIR")
+    assert_refused(outcome, tmp_path, "holds no folder that is called like a case")
+
+
 SURVIVAL = "Brats20ID,Age,Survival_days,Extent_of_Resection\nBraTS20_Training_001,"
 TABLES = {
     "survival": ("survival_info.csv", f"{SURVIVAL}60,a year,GTR\n".encode(), "'a year' as the survival of"),
     "age": ("survival_info.csv", f"{SURVIVAL}old,289,GTR\n".encode(), "'old' as the age of BraTS20_Training_001"),
     "endless age": ("survival_info.csv", f"{SURVIVAL}inf,289,GTR\n".encode(), "'inf' as the age of"),
     "grade": ("name_mapping.csv", b"Grade,BraTS_2020_subject_ID\nIV,BraTS20_Training_001\n", "'IV' as the grade of"),
+    **{
+        f"formula {text!r}": ("survival_info.csv", f'{SURVIVAL}60,289,"{text}"\n'.encode(), "as the resection of")
+        for text in ("=cmd|' /C calc'!A0", "+1+cmd", "-2+3+cmd", "@SUM(1)", "\t=1+1", "\r=1+1", " =1+1", "=1")
+    },
     "two ages": (
         "survival_info.csv",
         f"{SURVIVAL}60,289,GTR\nBraTS20_Training_001,61,289,GTR\n".encode(),
@@ -177,3 +188,13 @@ def test_table_that_contradicts_the_folder(run_brats, brats, assert_refused):
     path = source / "MICCAI_BraTS_2019_Data_Training" / "name_mapping.csv"
     path.write_text(f"Grade,BraTS_2019_subject_ID\nLGG,{case.name}\n")
     assert_refused(run_brats(source), case, "a table states LGG as its grade")
+
+
+@pytest.mark.parametrize("name", ["-1", "+2.5", "-"])
+def test_numbers_and_dashes_are_no_formulas(name, run_brats, brats, raw):
+    source = brats(2020)
+    (source / "MICCAI_BraTS2020_TrainingData/survival_info.csv").write_text(f"{SURVIVAL}60,289,{name}\n")
+    outcome = run_brats(source)
+    assert outcome.code == 0, outcome.err
+    row = (raw / "Dataset503_BraTS/cases.csv").read_text().splitlines()[1]
+    assert row.endswith(f",{name.strip('-') if name == '-' else name}")

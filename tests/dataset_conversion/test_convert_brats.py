@@ -11,9 +11,10 @@ import SimpleITK as sitk
 
 from rl_nnunet.branches import layout_from_dataset_json
 from rl_nnunet.dataset_conversion.brats import SEQUENCES, YEARS
+from rl_nnunet.dataset_conversion.brats_cases import find_case_folders
 from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.convert_brats import DEFAULT_BRANCHES, parse_branches
-from rl_nnunet.dataset_conversion.raw_dataset import make_splits
+from rl_nnunet.dataset_conversion.splits import make_splits
 
 # Edema, necrosis, enhancing tumor, and from 2024 on the resection cavity.
 MAPPINGS = {year: {0: 0, 2: 1, 1: 2, 4 if year < 2023 else 3: 3} for year in YEARS}
@@ -222,6 +223,22 @@ def test_training_folder_itself_and_links(converted, brats_phantom, tmp_path):
     folder, _ = converted(tmp_path / "links")
     assert len(os.listdir(folder / "labelsTr")) == 5
     assert not (folder / "imagesTs").exists()
+
+
+VALIDATION = (
+    *("valid", "Validation", "VALIDATION", "validation_data", "BraTS2021_ValidationData", "BraTSValidation"),
+    *("MICCAI_BraTS_2018_Data_Validation", "ASNR-GLI-ValidationData", "data_valid", "valid2021", "BraTS Valid"),
+)
+TRAINING = ("invalid", "Invalid_Scans", "INVALID", "BraTS2021_TrainingData", "train_val", "val")
+
+
+@pytest.mark.parametrize("name", [*VALIDATION, *TRAINING])
+def test_folders_of_validation_cases(name, brats_phantom, tmp_path):
+    source = next(path.parent for path in sorted(brats_phantom(2021).rglob("*_seg.nii.gz")))
+    (tmp_path / name).mkdir()
+    (tmp_path / name / source.name).symlink_to(source)
+    (folder,), _ = find_case_folders(tmp_path / name)
+    assert folder.is_validation == (name in VALIDATION)
 
 
 def test_labels_of_validation_cases_are_kept(converted, brats):

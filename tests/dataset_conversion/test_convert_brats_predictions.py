@@ -161,6 +161,13 @@ def test_no_predictions(convert, refused, tmp_path):
         ("{}", (), "add --year"),
         ("{", (), "cannot be read"),
         ("[]", (), "cannot be read"),
+        ('{"rl_nnunet": "x"}', (), "cannot be read"),
+        ('{"rl_nnunet": null}', (), "cannot be read"),
+        ('{"rl_nnunet": []}', (), "cannot be read"),
+        ("[" * 100_000, (), "cannot be read"),
+        ("\udcff", (), "cannot be read"),
+        ('{"rl_nnunet": {"brats_year": "2021"}}', (), "records BraTS '2021'"),
+        ('{"rl_nnunet": {"brats_year": null}}', (), "add --year"),
         ('{"rl_nnunet": {"brats_year": 2021}}', ("--year", 2023), "--year 2023"),
         ('{"rl_nnunet": {"brats_year": 1999}}', (), "records BraTS 1999"),
         ('{"rl_nnunet": {"brats_year": [2021]}}', (), "records BraTS [2021]"),
@@ -168,7 +175,7 @@ def test_no_predictions(convert, refused, tmp_path):
 )
 def test_year_is_not_clear(content, arguments, fragment, predictions, convert, refused):
     folder = predictions()
-    (folder / "dataset.json").write_text(content)
+    (folder / "dataset.json").write_text(content, errors="surrogateescape")
     refused(convert(folder, *arguments)[1], fragment)
 
 
@@ -176,3 +183,26 @@ def test_output_that_cannot_be_written(predictions, run, refused):
     folder = predictions()
     output = folder / "dataset.json" / "output"
     refused(run(main, "-i", folder, "-o", output), f"{output} cannot be written (")
+
+
+def test_predictions_that_are_no_files(predictions, convert, refused):
+    folder = predictions()
+    (folder / "zero.nii.gz").mkdir()
+    refused(convert(folder)[1], folder / "zero.nii.gz", "is no file")
+    (folder / "zero.nii.gz").rmdir()
+    os.mkfifo(folder / "zero.nii.gz")
+    refused(convert(folder)[1], folder / "zero.nii.gz", "is no file")
+    (folder / "zero.nii.gz").unlink()
+    (folder / "zero.nii.gz").symlink_to("nowhere")
+    refused(convert(folder)[1], folder / "zero.nii.gz", "is no file")
+
+
+def test_dataset_json_that_is_a_folder(predictions, convert, refused):
+    folder = predictions()
+    (folder / "dataset.json").unlink()
+    (folder / "dataset.json").mkdir()
+    refused(convert(folder)[1], folder / "dataset.json", "cannot be read")
+
+
+def test_input_that_is_a_file(predictions, convert, refused):
+    refused(convert(predictions() / "one.nii.gz")[1], "There is no folder")

@@ -120,6 +120,11 @@ def test_one_modality_gives_one_channel(converted):
     assert all(name.endswith("_0000.nii.gz") for name in os.listdir(folder / "imagesTr"))
 
 
+def test_modalities_may_be_repeated(converted):
+    folder, _ = converted("--modalities", "mr", "--modalities", "ct")
+    assert json.loads((folder / "dataset.json").read_text())["channel_names"] == {"0": "MRI", "1": "CT"}
+
+
 @pytest.mark.parametrize(("pixel_type", "value"), [(sitk.sitkInt16, 421), (sitk.sitkFloat32, 421.0065)])
 def test_stray_label_is_left_atrium(pixel_type, value, converted, mmwhs):
     path = mmwhs / "ct_train/ct_train_1001_label.nii.gz"

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from rl_nnunet.dataset_conversion.cases import BranchFiles, Case, find_cases, parse_labels
-from rl_nnunet.dataset_conversion.convert_unpaired import main, name_channels, parse_branch
-from rl_nnunet.dataset_conversion.raw_dataset import make_splits
+from rl_nnunet.dataset_conversion.cases import Case
+from rl_nnunet.dataset_conversion.convert_unpaired import main, parse_branch
+from rl_nnunet.dataset_conversion.file_search import BranchFiles, find_cases
+from rl_nnunet.dataset_conversion.general_options import name_channels
 
 
 def write(path, seed, values=None, spacing=(1.0, 1.0, 1.0)):
@@ -151,32 +152,10 @@ def test_hidden_and_foreign_files_are_no_cases(tmp_path):
 
 
 def test_channel_names():
-    training = [parse_branch(text, "--branch") for text in ("CT={case}.nii:{case}_l.nii", "MR={case}a,{case}b:c{case}")]
+    branches = [parse_branch(text, "--branch") for text in ("CT={case}.nii:{case}_l.nii", "MR={case}a,{case}b:c{case}")]
+    training = [(files.branch, len(files.image_patterns)) for files in branches]
     assert name_channels(training, []) == {"CT": ("CT",), "MR": ("MR_0", "MR_1")}
     assert name_channels(training, ["CT=thorax"]) == {"CT": ("thorax",), "MR": ("MR_0", "MR_1")}
-
-
-def test_label_scheme():
-    scheme = parse_labels(["ignore=9", "atrium=420,421", "background=0,1"])
-    assert scheme.names == {"background": 0, "atrium": 1, "ignore": 2}
-    assert scheme.mapping == {0: 0, 1: 0, 420: 1, 421: 1, 9: 2}
-
-
-def test_splits_of_overlapping_patients():
-    """As in MS-CMRSeg: patients 13 to 32 have bSSFP, 24 to 45 LGE."""
-    cases = [
-        Case(f"{branch}_{number}", (branch,), str(number), {})
-        for branch, numbers in (("bSSFP", range(13, 33)), ("LGE", range(24, 46)))
-        for number in numbers
-    ]
-    splits, notices = make_splits(cases, 5)
-    assert notices == []
-    assert (splits, notices) == make_splits(cases[::-1], 5)
-    for split in splits:
-        assert not {name.split("_")[1] for name in split["train"]} & {name.split("_")[1] for name in split["val"]}
-        for branch in ("bSSFP", "LGE"):
-            assert 3 <= sum(name.startswith(branch) for name in split["val"]) <= 5
-    assert sorted(name for split in splits for name in split["val"]) == sorted(case.identifier for case in cases)
 
 
 def test_real_cardiac_mr(run, real_mscmr, raw, tmp_path):
