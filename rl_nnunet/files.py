@@ -111,3 +111,32 @@ def _remove_leftovers(parent: Path) -> None:
         if lock is not None:
             shutil.rmtree(folder, ignore_errors=True)
             os.close(lock)
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path, refusal: str) -> Iterator[None]:
+    """Lock a folder for the block, where the file system can lock.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it exists.
+    refusal : str
+        What to say if another process has it.
+
+    Raises
+    ------
+    InputError
+        If another process has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(refusal) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(descriptor)
