@@ -7,6 +7,7 @@ everybody fills the place of an absent scan with zeros.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +50,7 @@ def examine_case(
         If a file cannot be read, or holds what nnU-Net would stumble over later.
     """
     data, properties = _read_images(images, reader)
+    _check_complete([*images, label], data, reader)
     for channel, file in zip(data, images, strict=True):
         if not np.isfinite(channel).all():
             raise InputError(f"{file} contains NaN or infinity; replace these voxels, or remove the case.")
@@ -100,6 +102,20 @@ def _read_label(label: str, reader: type[BaseReaderWriter]) -> tuple[np.ndarray,
         return reader().read_seg(label)
     except Exception as error:
         raise _unreadable(label, error) from None
+
+
+def _check_complete(files: list[str], data: np.ndarray, reader: type[BaseReaderWriter]) -> None:
+    """Read NIfTI volumes once more, and strictly: ITK makes zeros of what is truncated or NaN, and says nothing.
+
+    The other readers complain by themselves; 2D images are no volumes.
+    """
+    from rl_nnunet.scans import NIFTI_ENDINGS, read_volume
+
+    if not reader.__name__.startswith("SimpleITK") or data.shape[1] == 1:
+        return
+    for file in files:
+        if file.lower().endswith(NIFTI_ENDINGS):
+            read_volume(Path(file))
 
 
 def _check_readable(file: str, reader: type[BaseReaderWriter]) -> None:

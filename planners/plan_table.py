@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
+SHORTEST_EPOCH = 10
+"""In seconds: 250 steps take about that however small they are."""
+
 
 def print_plans(planner: type[ExperimentPlanner], name: str, plans_identifier: str) -> None:
     """Print a table of the planned configurations.
@@ -38,6 +41,8 @@ def print_plans(planner: type[ExperimentPlanner], name: str, plans_identifier: s
         cost = estimate_cost(scale, plans, configuration, outputs)
         patch_size = " x ".join(str(size) for size in plan.patch_size)
         spacing = " x ".join(f"{value:.3g}" for value in plan.spacing)
-        memory, epoch = f"{cost.memory_gb:.1f} GB", f"{cost.seconds_per_epoch:.0f} s"
+        # Where the maps are small, what they do not count decides: the weights, the start of every step.
+        memory = f"{cost.memory_gb:.1f} GB" if cost.memory_gb >= 1 else "< 1 GB"
+        epoch = f"{cost.seconds_per_epoch:.0f} s" if cost.seconds_per_epoch >= SHORTEST_EPOCH else "< 10 s"
         print(f"{configuration:<20}{patch_size:>16}{plan.batch_size:>12}{memory:>9}{epoch:>9}  {spacing}")
     print("Memory and time per epoch are estimates for a training on an A100; see docs/training.md.")
