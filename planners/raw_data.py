@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_nnunet.branches import channel_indices, layout_from_dataset_json
+from rl_nnunet.environment import is_text
 from rl_nnunet.errors import InputError
 
 REQUIRED_KEYS = ("labels", "channel_names", "numTraining", "file_ending")
@@ -181,4 +182,8 @@ def _cases_in_folders(folder: Path, ending: str, channels: int) -> int:
 def _files(folder: Path, ending: str) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder} is missing; a data set in nnU-Net's raw format has imagesTr and labelsTr.")
-    return sorted(file for file in folder.iterdir() if file.name.endswith(ending) and file.is_file())
+    files = sorted(file for file in folder.iterdir() if file.name.endswith(ending) and file.is_file())
+    for file in files:
+        if not is_text(file.name):
+            raise InputError(f"{file} has a name that is not valid UTF-8, which the image libraries need; rename it.")
+    return files

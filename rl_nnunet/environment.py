@@ -61,6 +61,15 @@ def exports(environment: Mapping[str, str], root: Path | None = None) -> dict[st
     return variables
 
 
+def is_text(name: str) -> bool:
+    """Tell whether a file name is valid UTF-8; ITK ends the whole process on others."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def data_folder(variable: str) -> Path:
     """Return one of nnU-Net's data folders, which need not exist yet.
 
@@ -82,6 +91,8 @@ def data_folder(variable: str) -> Path:
             f"{variable}={text} names a folder called {Path(text).parts[0]}, because nnU-Net does not expand it; "
             "export it without quotes, or written out."
         )
+    if not is_text(text):
+        raise InputError(f"{variable}={text} is not valid UTF-8, which the image libraries need; rename the folder.")
     try:
         folder = Path(os.path.abspath(text))
     except FileNotFoundError:

@@ -119,6 +119,10 @@ DATA = {
     "missing channel": (removed("imagesTr/ct_2_0001.nii.gz"), "lacks ct_2_0001.nii.gz"),
     "surplus channel": (copied("imagesTr/ct_2_0001.nii.gz", "imagesTr/ct_2_0002.nii.gz"), "has ct_2_0002.nii.gz"),
     "case without a number": (copied("imagesTr/ct_2_0001.nii.gz", "imagesTr/ct_2.nii.gz"), "is not named CASE_0000"),
+    "name that is not UTF-8": (
+        copied("imagesTr/ct_2_0001.nii.gz", "imagesTr/b\udcff_0000.nii.gz"),
+        "b\\udcff_0000.nii.gz has a name that is not valid UTF-8",
+    ),
     "listed nothing": (described(dataset={}), '"dataset" lists no case'),
     "listed wrongly": (described(dataset={"a": {"image": "x"}}), '"dataset" must give'),
     "listed as a list": (described(dataset=["a"]), '"dataset" must give'),
@@ -161,6 +165,7 @@ ENVIRONMENTS = {
     "nnUNet_preprocessed unset": ({"nnUNet_preprocessed": None}, "nnUNet_preprocessed is not set"),
     "nnUNet_raw empty": ({"nnUNet_raw": ""}, "nnUNet_raw is not set"),
     "nnUNet_raw in quotes": ({"nnUNet_raw": "~/x"}, "does not expand"),
+    "nnUNet_raw not UTF-8": ({"nnUNet_raw": "/tmp/\udcff"}, "is not valid UTF-8"),
     "nnUNet_preprocessed a file": ({"nnUNet_preprocessed": __file__}, "is not a folder"),
     "nnUNet_results a file": ({"nnUNet_results": __file__}, "is not a folder"),
     "nnUNet_preprocessed where nothing can be made": ({"nnUNet_preprocessed": "/proc/x"}, "/proc/x"),

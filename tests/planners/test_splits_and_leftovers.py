@@ -1,12 +1,16 @@
 """What earlier runs left in ``nnUNet_preprocessed``: folds, labels, data of other cases, half plans, the cascade."""
 
+import inspect
 import json
 import os
 import shutil
 
 import pytest
+from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor import DatasetFingerprintExtractor
+from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
-from rl_nnunet.planners.plan_and_preprocess import main
+from rl_nnunet.errors import InputError
+from rl_nnunet.planners.plan_and_preprocess import Dataset, main, nnunet_output
 from rl_nnunet.planners.preprocessed_data import remove_old_labels, say_old_data
 
 NAME = "Dataset001_Unpaired"
@@ -56,6 +60,36 @@ def test_a_configuration_that_was_not_planned(run, preprocessed, assert_refused_
     outcome = run(main, "-d", 1, "-pl", "RLXAlignSmallPlanner", "--no_pbar", "-c", "2d", "3d_lowres")
     assert_refused_in_one_sentence(outcome, "has no configuration 3d_lowres, only 2d, 3d_fullres")
     assert not list(preprocessed.glob("RLXAlignSmallPlans_*"))
+
+
+@pytest.mark.usefixtures("fingerprint_in_threads")
+def test_a_case_that_is_gone_is_gone_without_clean(run, folder, preprocessed):
+    assert run(main, *PLAN).code == 0
+    for file in folder.rglob("mri_2*"):
+        file.unlink()
+    outcome = run(main, *PLAN)
+    assert outcome.code == 0
+    assert "are not those of its fingerprint: 1 gone (first mri_2). Extracting it anew." in outcome.out
+    assert '"numTraining": 4, but there are 3 cases' in outcome.out
+    fingerprint = json.loads((preprocessed / "dataset_fingerprint.json").read_text())
+    assert len(fingerprint["shapes_after_crop"]) == 3
+    assert fingerprint["rl_nnunet"]["cases_per_branch"]["MRI"] == ["mri_1"]
+
+
+@pytest.mark.parametrize("method", [DatasetFingerprintExtractor.run, DefaultPreprocessor.run])
+def test_what_nnunet_says_of_killed_workers_becomes_a_sentence(preprocessed, method):
+    """Its text is all that tells this error from others."""
+    assert "6 feet under" in inspect.getsource(method)
+    dataset = Dataset(1, NAME, {})
+    with pytest.raises(InputError, match="worker process was killed, .* smaller -np"):
+        fail_under(dataset, RuntimeError("Some background worker is 6 feet under. Yuck."))
+    with pytest.raises(RuntimeError, match="another"):
+        fail_under(dataset, RuntimeError("another"))
+
+
+def fail_under(dataset, error):
+    with nnunet_output(dataset, "-np", verbose=False):
+        raise error
 
 
 def fingerprint(spacing, shape):
