@@ -155,16 +155,20 @@ def in_preprocessed_folder(dataset: Dataset, *, verbose: bool) -> Iterator[None]
 
 @contextlib.contextmanager
 def nnunet_output(dataset: Dataset, flag: str, *, verbose: bool) -> Iterator[None]:
-    """Keep what nnU-Net prints in the log, and put what its pools say of killed workers into a sentence."""
-    try:
-        with printing_to(dataset.preprocessed / LOG_FILE, verbose=verbose):
+    """Keep what nnU-Net prints in the log, and put what its workers stumble over into a sentence."""
+    with printing_to(dataset.preprocessed / LOG_FILE, verbose=verbose):
+        try:
             yield
-    except RuntimeError as error:
-        if "6 feet under" not in str(error):
+        except RuntimeError as error:
+            if "sitk::ERROR" in str(error):  # from a worker; our own extractor looks at every file before
+                found = str(error).rpartition("sitk::ERROR: ")[2]
+                raise InputError(f"nnU-Net cannot read a file of {dataset.name} ({found}); fetch it again.") from None
+            if "6 feet under" in str(error):
+                raise InputError(
+                    "A worker process was killed, most likely because the memory ran out; try again with a smaller "
+                    f"{flag}."
+                ) from None
             raise
-        raise InputError(
-            f"A worker process was killed, most likely because the memory ran out; try again with a smaller {flag}."
-        ) from None
 
 
 def verify_integrity(dataset: Dataset, processes: int) -> None:

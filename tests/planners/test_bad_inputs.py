@@ -289,6 +289,13 @@ def test_images(run, folder, assert_refused_in_one_sentence, assert_nothing_plan
     assert_nothing_planned()
 
 
+@pytest.mark.usefixtures("fingerprint_in_threads")
+def test_an_image_that_only_nnunet_looks_at(run, folder, assert_refused_in_one_sentence):
+    (folder / "imagesTr" / "ct_2_0000.nii.gz").write_bytes(b"x")
+    outcome = run(main, "-d", 1, "--no_pbar", "-fpe", "DatasetFingerprintExtractor", "-npfp", 1)
+    assert_refused_in_one_sentence(outcome, "nnU-Net cannot read a file of Dataset001_Unpaired", "ct_2_0000.nii.gz")
+
+
 @pytest.mark.parametrize("spacing", ["1e30 1 1", "1e-30 1 1", "1000 1000 1000", "1e-3 1e-3 1e-3"])
 @pytest.mark.usefixtures("fingerprint_in_threads", "folder")
 def test_target_spacings_that_leave_nothing_or_too_much(run, assert_refused_in_one_sentence, spacing):
