@@ -29,6 +29,7 @@ setup(
         "batchgeneratorsv2",
         "blosc2",
         "nibabel",
+        "packaging",
         "pandas",
         "matplotlib",
         "tqdm",

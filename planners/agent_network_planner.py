@@ -6,13 +6,16 @@ the network by its dotted name and carry every architecture choice.
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner
+from nnunetv2.paths import nnUNet_preprocessed
 from torch import nn
 
 from rl_nnunet.branches import blank_values, layout_from_dataset_json
@@ -21,6 +24,7 @@ SMALL_FEATURES = 8
 SMALL_BLOCKS_PER_STAGE = (1, *(2,) * 12)
 """A quarter of the features and a third of the blocks: for CPUs, demonstrations and tests."""
 SMALL_MEMORY_TARGET_GB = 0.25
+CASCADE = "3d_cascade_fullres"
 
 
 class AgentNetworkPlanner(ResEncUNetPlanner):
@@ -124,3 +128,15 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
             plan["patch_size"],
         )
         return plan
+
+    def save_plans(self, plans: dict[str, Any]) -> None:
+        """Save as nnU-Net does, without the cascade: the previous stage's segmentation belongs to no branch.
+
+        nnU-Net takes over what it finds in an older file of this name, so that the cascade is removed afterwards.
+        """
+        for configuration in plans["configurations"].values():
+            configuration.pop("next_stage", None)
+        super().save_plans(plans)
+        if plans["configurations"].pop(CASCADE, None) is not None:
+            file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
+            file.write_text(json.dumps(plans, indent=4))

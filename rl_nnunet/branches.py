@@ -63,8 +63,24 @@ def describe_branches(branches: dict[str, Sequence[str]], pairing: Pairing) -> d
 
 
 def channel_indices(dataset_json: dict[str, Any]) -> dict[str, int]:
-    """Return the index of each channel by its name; with ``_INDEX`` behind it where two channels share a name."""
-    names = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    """Return the index of each channel by its name; with ``_INDEX`` behind it where two channels share a name.
+
+    Raises
+    ------
+    InputError
+        If the channels are not numbered 0, 1, 2, ... in this order, in which nnU-Net takes them.
+    """
+    names = dataset_json.get("channel_names", dataset_json.get("modality"))
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise InputError(
+            'dataset.json: "channel_names" must name each channel by its number, as in {"0": "CT", "1": "MRI"}, '
+            f"not {names!r}."
+        )
+    if list(names) != [str(index) for index in range(len(names))]:
+        raise InputError(
+            f'dataset.json: the channels of "channel_names" must be numbered 0, 1, 2, ... in this order, not '
+            f"{', '.join(map(str, names))}."
+        )
     index = {name: int(i) for i, name in names.items()}
     return index if len(index) == len(names) else {f"{name}_{i}": int(i) for i, name in names.items()}
 
@@ -83,24 +99,44 @@ def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
     Raises
     ------
     InputError
-        If the entry names unknown channels, leaves channels out, uses one twice, or states an unknown pairing.
+        If the entry is not built as `describe_branches` builds it, names unknown channels, leaves channels out, uses
+        one twice, or states an unknown pairing.
     """
     index = channel_indices(dataset_json)
-    entry = dataset_json.get(DATASET_JSON_KEY)
-    if entry is None:
+    if DATASET_JSON_KEY not in dataset_json:
         return BranchLayout(tuple(Branch(name, (i,)) for name, i in index.items()), "paired")
-    if entry.get("pairing") not in ("paired", "unpaired"):
-        raise InputError(f'dataset.json: "pairing" must be "paired" or "unpaired", not {entry.get("pairing")!r}.')
-    used = [channel for channels in entry["branches"].values() for channel in channels]
+    branches, pairing = _checked_entry(dataset_json[DATASET_JSON_KEY])
+    used = [channel for channels in branches.values() for channel in channels]
     if sorted(used) != sorted(index):
         raise InputError(
             f"dataset.json: the branches must use every channel exactly once; they use {used}, "
             f"the channels are {list(index)}."
         )
     return BranchLayout(
-        tuple(Branch(name, tuple(index[c] for c in channels)) for name, channels in entry["branches"].items()),
-        entry["pairing"],
+        tuple(Branch(name, tuple(index[channel] for channel in channels)) for name, channels in branches.items()),
+        pairing,
     )
+
+
+def _checked_entry(entry: Any) -> tuple[dict[str, list[str]], Pairing]:
+    """Return the branches' channel names and the pairing of an entry that is built as it must be."""
+    branches = entry.get("branches") if isinstance(entry, dict) else None
+    if not isinstance(branches, dict) or not branches:
+        raise InputError(
+            f'dataset.json: "{DATASET_JSON_KEY}" must look like {{"branches": {{"CT": ["CT"], "MRI": ["MRI"]}}, '
+            f'"pairing": "unpaired"}}, not {entry!r}.'
+        )
+    for name, channels in branches.items():
+        if not name.strip():
+            raise InputError("dataset.json: a branch must have a name that is not blank.")
+        if not isinstance(channels, list) or not channels or not all(isinstance(item, str) for item in channels):
+            raise InputError(
+                f"dataset.json: the branch {name} must be a list of names of its channels, at least one, not "
+                f"{channels!r}."
+            )
+    if entry.get("pairing") not in ("paired", "unpaired"):
+        raise InputError(f'dataset.json: "pairing" must be "paired" or "unpaired", not {entry.get("pairing")!r}.')
+    return branches, entry["pairing"]
 
 
 def blank_values(

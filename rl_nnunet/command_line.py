@@ -21,7 +21,8 @@ class _PrintVersions(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         """Print the versions of this package and of nnU-Net, and exit."""
-        parser.exit(message=f"rl_nnunet {version('rl_nnunet')} with nnunetv2 {version('nnunetv2')}\n")
+        print(f"rl_nnunet {version('rl_nnunet')} with nnunetv2 {version('nnunetv2')}")
+        parser.exit()
 
 
 def path_argument(text: str) -> Path:

@@ -1,17 +1,19 @@
 """``rl_nnunet_env``: print the shell exports that nnU-Net needs to find the trainers, for ``eval "$(rl_nnunet_env)"``.
 
-nnU-Net looks for a trainer that it does not know itself in the folders of ``nnUNet_extTrainer``.
+nnU-Net looks for a trainer that it does not know itself in the folders of ``nnUNet_extTrainer``. What is wrong with the
+environment is said on standard error: a shell evaluates standard output.
 """
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rl_nnunet.command_line import make_parser, path_argument
 from rl_nnunet.errors import InputError, run_command
 
 if TYPE_CHECKING:
@@ -38,16 +40,34 @@ def exports(environment: Mapping[str, str], root: Path | None = None) -> dict[st
         The environment so far. Folders that ``nnUNet_extTrainer`` already names stay, and stay in front.
     root : Path, optional
         Folder in which nnU-Net's three data folders are placed, as far as they are not set yet.
+
+    Raises
+    ------
+    InputError
+        If the root cannot be a folder.
     """
     ours = trainers_folder()
     folders = [folder for folder in environment.get(TRAINERS_VARIABLE, "").split(os.pathsep) if folder.strip()]
-    if ours not in (Path(folder).resolve() for folder in folders):
+    # Absolute names only: the current folder may be gone, and a relative one is another in the next shell.
+    if ours not in (Path(folder).resolve() for folder in folders if os.path.isabs(folder)):
         folders.append(str(ours))
     variables = {TRAINERS_VARIABLE: os.pathsep.join(folders)}
     if root is not None:
-        base = root.expanduser().absolute()
+        base = root.absolute()
+        not_folder = next((place for place in (base, *base.parents) if place.exists() and not place.is_dir()), None)
+        if not_folder is not None:
+            raise InputError(f"--root {root}: {not_folder} is a file; name the folder that is to hold nnU-Net's.")
         variables.update({name: str(base / name) for name in DATA_VARIABLES if not environment.get(name)})
     return variables
+
+
+def is_text(name: str) -> bool:
+    """Tell whether a file name is valid UTF-8; ITK ends the whole process on others."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def data_folder(variable: str) -> Path:
@@ -71,6 +91,8 @@ def data_folder(variable: str) -> Path:
             f"{variable}={text} names a folder called {Path(text).parts[0]}, because nnU-Net does not expand it; "
             "export it without quotes, or written out."
         )
+    if not is_text(text):
+        raise InputError(f"{variable}={text} is not valid UTF-8, which the image libraries need; rename the folder.")
     try:
         folder = Path(os.path.abspath(text))
     except FileNotFoundError:
@@ -82,24 +104,40 @@ def data_folder(variable: str) -> Path:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command ``rl_nnunet_env``."""
-    parser = argparse.ArgumentParser(
-        prog="rl_nnunet_env",
-        description="Print the shell exports that nnU-Net needs to find the trainers of rl_nnunet. Creates nothing.",
+    parser = make_parser(
+        "rl_nnunet_env",
+        "Print the shell exports that nnU-Net needs to find the trainers of rl_nnunet, or check that all is in place. "
+        "Creates nothing.",
         epilog='Usual call: eval "$(rl_nnunet_env)"',
     )
-    parser.add_argument(
+    action = parser.add_mutually_exclusive_group()
+    action.add_argument(
         "--root",
-        type=Path,
+        type=path_argument,
         metavar="FOLDER",
         help="also export " + ", ".join(f"{name}=FOLDER/{name}" for name in DATA_VARIABLES) + ", where not set yet",
     )
-    root = parser.parse_args(arguments).root
+    action.add_argument(
+        "--check",
+        action="store_true",
+        help="check versions, GPU, folders and variables instead; exit code 1 if there is a problem",
+    )
+    args = parser.parse_args(arguments)
+    run_command(check if args.check else lambda: print_exports(args.root))
 
-    def print_exports() -> None:
-        for name, value in exports(os.environ, root).items():
-            print(f"export {name}={shlex.quote(value)}")
 
-    run_command(print_exports)
+def print_exports(root: Path | None) -> None:
+    """Print the exports for a shell."""
+    for name, value in exports(os.environ, root).items():
+        print(f"export {name}={shlex.quote(value)}")
+
+
+def check() -> None:
+    """Print what is in place and what is not; exit code 1 if there is a problem."""
+    from rl_nnunet.doctor import check_all, print_report
+
+    if not print_report(check_all()):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

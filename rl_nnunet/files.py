@@ -259,3 +259,29 @@ def _lock(folder: Path) -> tuple[int | None, bool]:
             os.close(descriptor)
         return None, isinstance(error, BlockingIOError)
     return descriptor, False
+
+
+@contextlib.contextmanager
+def only_run_in(folder: Path, refusal: str) -> Iterator[None]:
+    """Lock a folder for the block, where the file system can lock.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder; it exists.
+    refusal : str
+        What to say if another process has it.
+
+    Raises
+    ------
+    InputError
+        If another process has it.
+    """
+    lock, taken = _lock(folder)
+    if taken:
+        raise InputError(refusal)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)

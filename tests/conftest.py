@@ -113,14 +113,17 @@ def unpaired_cases():
 
 @pytest.fixture
 def fingerprint_in_threads(monkeypatch):
-    """Let threads do the work of the fingerprint extractor's processes: starting those takes seconds."""
+    """Let threads do the work of the fingerprint extractor's processes: starting those takes seconds.
+
+    Only one reads scans, because their reader silences standard error for the whole process.
+    """
     import nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor as stock
 
     import rl_nnunet.planners.fingerprint_extractor as ours
 
     context = SimpleNamespace(get_context=lambda _: SimpleNamespace(Pool=ThreadPool))
     monkeypatch.setattr(stock, "multiprocessing", context)
-    monkeypatch.setattr(ours, "ProcessPoolExecutor", lambda processes, _: ThreadPoolExecutor(processes))
+    monkeypatch.setattr(ours, "ProcessPoolExecutor", lambda *_: ThreadPoolExecutor(1))
 
 
 class Outcome(NamedTuple):

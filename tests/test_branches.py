@@ -51,6 +51,35 @@ def test_unusable_entries(entry, message):
 
 
 @pytest.mark.parametrize(
+    "entry",
+    [None, "x", [], {}, {"branches": {}}, {"branches": ["CT", "T1", "T2"], "pairing": "paired"}],
+)
+def test_entries_of_another_build(entry):
+    with pytest.raises(InputError, match='"rl_nnunet" must look like'):
+        layout_from_dataset_json(dataset_json(rl_nnunet=entry))
+
+
+@pytest.mark.parametrize("channels", [[], "CT", ["CT", 1], {"0": "CT"}, None])
+def test_branches_that_are_no_list_of_names(channels):
+    entry = {"branches": {"CT": channels, "MRI": ["T1", "T2"]}, "pairing": "paired"}
+    with pytest.raises(InputError, match="branch CT must be a list"):
+        layout_from_dataset_json(dataset_json(rl_nnunet=entry))
+
+
+def test_a_branch_without_a_name():
+    with pytest.raises(InputError, match="must have a name"):
+        layout_from_dataset_json(dataset_json(rl_nnunet=describe_branches({" ": ["CT", "T1", "T2"]}, "paired")))
+
+
+@pytest.mark.parametrize(
+    "names", [{"1": "MRI", "0": "CT"}, {"1": "CT"}, {"0": "CT", "2": "MRI"}, {"CT": "0"}, ["CT"], {}, None, {"0": 1}]
+)
+def test_channels_that_nnunet_would_take_in_another_order(names):
+    with pytest.raises(InputError, match='"channel_names"'):
+        layout_from_dataset_json({"channel_names": names})
+
+
+@pytest.mark.parametrize(
     ("lowest", "highest", "blank"),
     [(-100, 300, -0.5), (20, 300, -0.4), (-300, -50, -0.75)],
     ids=["zero inside the clipping range", "below it", "above it"],

@@ -106,6 +106,19 @@ HOOKS = [
         "rl_nnunet.planners: memory of a network with several branches",
     ),
     Hook(PLANNER, "generate_data_identifier", "configuration_name", "rl_nnunet.planners: folder of the data"),
+    Hook(PLANNER, "save_plans", "plans", "rl_nnunet.planners: plans without the cascade"),
+    Hook(
+        "nnunetv2.experiment_planning.verify_dataset_integrity",
+        "verify_dataset_integrity",
+        "folder num_processes",
+        "rl_nnunet_plan_and_preprocess --verify_dataset_integrity",
+    ),
+    Hook(
+        "nnunetv2.utilities.utils",
+        "get_filenames_of_train_images_and_targets",
+        "raw_dataset_folder dataset_json",
+        "rl_nnunet_plan_and_preprocess: files of the cases",
+    ),
     Hook(EXTRACTOR, "__init__", "dataset_name_or_id num_processes verbose", "PresentChannelsFingerprintExtractor"),
     Hook(EXTRACTOR, "run", "overwrite_existing", "PresentChannelsFingerprintExtractor: one pass per branch"),
     Hook(
