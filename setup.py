@@ -24,11 +24,12 @@ setup(
         "scipy",
         "SimpleITK>=2.3",
         "scikit-learn",
-        # nnU-Net brings these along; we import them, too.
+        # nnU-Net or setuptools bring these along; we import them, too.
         "batchgenerators",
         "batchgeneratorsv2",
         "blosc2",
         "nibabel",
+        "packaging",
         "packaging",
         "pandas",
         "matplotlib",

@@ -233,14 +233,15 @@ def planned_processes(args: argparse.Namespace, dataset: Dataset, plans_name: st
     return {name: number for name, number in zip(names, numbers, strict=True) if name in planned}
 
 
-def remove_half_plans(dataset: Dataset, plans_name: str | None) -> None:
-    """Remove plans that a killed run has left half written; nnU-Net's planner would read them."""
+def put_aside_half_plans(dataset: Dataset, plans_name: str | None) -> None:
+    """Rename plans that a killed run has left half written, or that somebody has edited: nnU-Net would read them."""
     for file in dataset.preprocessed.glob(f"{plans_name or '*'}.json"):
         try:
             json.loads(file.read_text(encoding="utf-8"))
         except ValueError:
-            print(f"Notice: {file} is not valid JSON, as a killed run may leave it; removing it.")
-            file.unlink()
+            aside = file.with_name(f"{file.name}.broken")
+            print(f"Notice: {file} is not valid JSON, as a killed run may leave it; it is called {aside.name} now.")
+            file.replace(aside)
 
 
 def plan_and_preprocess(args: argparse.Namespace) -> None:
@@ -281,7 +282,7 @@ def run_stages(args: argparse.Namespace, datasets: Sequence[Dataset]) -> None:
         check_target_spacing(dataset, args.overwrite_target_spacing)
     plans = {}
     for dataset in datasets:
-        remove_half_plans(dataset, args.overwrite_plans_name)
+        put_aside_half_plans(dataset, args.overwrite_plans_name)
         with nnunet_output(dataset, "-npfp", verbose=args.verbose):
             _, plans[dataset.name] = nnunet.plan_experiment_dataset(
                 dataset.identifier, planner, args.gpu_memory_target, args.preprocessor_name,
