@@ -4,13 +4,16 @@ What is small: the data behind the folders that the docs name, the schedules of 
 `SMALL` say, which a command gets behind those that are written.
 """
 
+import json
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
@@ -30,7 +33,7 @@ SMALL = {
 ELSEWHERE = {
     r"make\b": "the tests themselves; the demo is run by tests/test_demo.py",
     r"pip install|python3? -m venv|source ": "tests/test_packaging.py builds and installs",
-    r"python benchmarks/|python3? benchmarks": "benchmarks take hours",
+    r"(\w+=\S* )*python benchmarks/": "benchmarks take hours",
 }
 
 
@@ -79,7 +82,7 @@ def run_script(lines, home):
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
     }
     environment.pop("OMP_THREAD_LIMIT", None)
-    script = "\n".join(lines).replace("/data/", f"{home / 'data'}/")
+    script = "\n".join(lines).replace("/path/to/data", "/data/own").replace("/data/", f"{home / 'data'}/")
     result = subprocess.run(
         ["bash", "-e", "-x", "-c", script],
         cwd=home,
@@ -92,22 +95,131 @@ def run_script(lines, home):
     return result.stdout
 
 
+@pytest.fixture
+def home(tmp_path):
+    """The home of a user with an empty project."""
+    put_in_front_of_path(tmp_path / "bin")
+    return tmp_path
+
+
 @pytest.fixture(scope="module")
 def readme(tmp_path_factory):
     """The home of a user who has followed the README."""
     home = tmp_path_factory.mktemp("readme")
     put_in_front_of_path(home / "bin")
-    run_script(filter(is_run_here, command_lines(DOCUMENTS[0])), home)
+    run_script(filter(is_run_here, command_lines(CHECKOUT / "README.md")), home)
     return home
 
 
+def follow(document, home):
+    """Run the command lines of a document of the docs, in a shell that knows where the user's data are."""
+    lines = [line for line in command_lines(CHECKOUT / "docs" / document) if is_run_here(line)]
+    assert lines
+    return run_script(['eval "$(rl_nnunet_env --root data)"', *lines], home)
+
+
+def test_every_document_with_commands_is_followed_by_a_test():
+    followed = {"README.md", "conversion.md", "installation.md", "phantoms.md", "prediction.md", "training.md"}
+    with_commands = {path.name for path in DOCUMENTS if any(map(is_run_here, command_lines(path)))}
+    assert with_commands == followed
+
+
 def test_lines_are_found():
-    lines = command_lines(DOCUMENTS[0])
+    lines = command_lines(CHECKOUT / "README.md")
     assert "rl_nnunet_convert_mmwhs -i MMWHS -d 501" in lines
     assert any(line.startswith("nnUNetv2_predict -i") and "-f 0" in line for line in lines)
 
 
+@pytest.mark.slow
 def test_readme(readme):
     assert list((readme / "segmentations").glob("*.nii.gz"))
     assert (readme / "segmentations" / "summary.json").is_file()
     assert list((readme / "for_brats").glob("*.nii.gz"))
+
+
+@pytest.mark.slow
+def test_training(readme):
+    follow("training.md", readme)
+
+
+@pytest.mark.slow
+def test_prediction(readme):
+    follow("prediction.md", readme)
+    assert list((readme / "ensembled").glob("*.nii.gz"))
+
+
+def test_installation(home):
+    assert "PROBLEM" not in follow("installation.md", home)
+
+
+def test_phantoms(home):
+    follow("phantoms.md", home)
+    assert (home / "phantom" / "ct_train").is_dir()
+
+
+# ---- conversion ----------------------------------------------------------------------------------------------------
+
+# Folders that docs/conversion.md names: files of a case, and the values (0 first) of those that are label maps.
+HEART_MASKS = ("heart_myocardium", "heart_ventricle_left", "heart_atrium_left")
+FILES = {
+    "ct/{case}.nii.gz": None,
+    "ct_labels/{case}.nii.gz": (0, 1, 2),
+    "mr/{case}_image.nii.gz": None,
+    "mr/{case}_label.nii.gz": (0, 1, 2),
+    "mr_hearts/{case}.nii.gz": None,
+    "mr_hearts/{case}_label.nii.gz": (0, 200, 500, 420),
+    **{f"tumors/{{case}}/{name}.nii.gz": None for name in ("t1", "t1ce", "t2", "flair")},
+    "tumors/{case}/seg.nii.gz": (0, 1, 2),
+    **{f"myops/{{case}}/{{case}}_{name}.nii.gz": None for name in ("C0", "LGE", "T2")},
+    "myops/{case}/{case}_gd.nii.gz": (0, 200, 500, 600, 1220, 2221),
+    **{f"ISLES-2022/{{case}}/ses-0001/dwi/{{case}}_ses-0001_{name}.nii.gz": None for name in ("dwi", "adc")},
+    "ISLES-2022/derivatives/{case}/ses-0001/{case}_ses-0001_msk.nii.gz": (0, 1),
+    "Totalsegmentator_dataset/{case}/ct.nii.gz": None,
+    **{f"Totalsegmentator_dataset/{{case}}/segmentations/{name}.nii.gz": (0, 1) for name in HEART_MASKS},
+}
+# MS-CMRSeg, whose patients have numbers.
+CONTRASTS = {"bSSFP": (range(13, 33), "C0"), "LGE": (range(24, 46), "LGE")}
+
+
+def write_scan(path, values=None):
+    """Write noise, or a label map of all the given values."""
+    generator = np.random.default_rng(0)
+    voxels = generator.integers(-900, 900, (6, 8, 8)) if values is None else generator.choice(values, (6, 8, 8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels.astype(np.int16)), path)
+
+
+def write_data(data):
+    """Write what lies behind ``/data`` in the docs."""
+    for pattern, values in FILES.items():
+        for case in ("one", "two", "three", "four", "five"):
+            write_scan(data / pattern.replace("{case}", case), values)
+    for contrast, (patients, suffix) in CONTRASTS.items():
+        for number in patients:
+            stem = data / "mscmr" / contrast / f"patient{number}_{suffix}"
+            write_scan(Path(f"{stem}.nii.gz"))
+            write_scan(Path(f"{stem}_manual.nii.gz"), (0, 200, 500, 600))
+
+
+def write_dataset_without_branches(raw):
+    """Write CT and MRI of different patients, absent channels zero, in nnU-Net's format and without our key."""
+    folder = raw / "Dataset505_Own"
+    for index in range(6):
+        for channel in range(2):
+            write_scan(folder / "imagesTr" / f"p{index}_{channel:04d}.nii.gz", None if index % 2 == channel else (0, 0))
+        write_scan(folder / "labelsTr" / f"p{index}.nii.gz", (0, 1))
+    content = {"channel_names": {"0": "CT", "1": "MRI"}, "labels": {"background": 0, "heart": 1}, "numTraining": 6}
+    (folder / "dataset.json").write_text(json.dumps({**content, "file_ending": ".nii.gz"}))
+
+
+@pytest.mark.slow
+def test_conversion(home):
+    data = home / "data"
+    brats = "rl_nnunet_make_phantom brats --year 2021 -o /data/BraTS2021"
+    run_script(["rl_nnunet_make_phantom -o /data/MMWHS", brats], home)
+    write_data(data)
+    write_dataset_without_branches(data / "nnUNet_raw")
+    follow("conversion.md", home)
+    assert "rl_nnunet" in json.loads((data / "nnUNet_raw" / "Dataset505_Own" / "dataset.json").read_text())
+    converted = {path.name for path in (data / "nnUNet_raw").iterdir()}
+    assert {"Dataset531_MyoPS", "Dataset532_ISLES", "Dataset533_Heart", "Dataset521_MSCMR"} <= converted
