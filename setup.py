@@ -30,7 +30,6 @@ setup(
         "blosc2",
         "nibabel",
         "packaging",
-        "packaging",
         "pandas",
         "matplotlib",
         "tqdm",
