@@ -52,3 +52,13 @@ def test_impossible_numbers(option, value, run, steps):
     assert outcome.code == 2
     assert f"{option}" in outcome.err.splitlines()[-1]
     assert steps == []
+
+
+@pytest.mark.slow
+def test_demo_runs_to_its_end(new_project):
+    project = new_project("Dataset901_Demo")
+    words = ("--cases", 2, "--test_cases", 1, "--size", 16, "-np", 1, "--trainer", "RLXAlignTrainerAdamW_1epoch")
+    printed = project.run("rl_nnunet_demo", *words)
+    assert "### Dice of 1 held-out hearts" in printed
+    assert (project.root / "demo_output" / "overlays.png").stat().st_size > 0
+    assert (project.root / "demo_output" / "dice.csv").read_text().startswith("scan,mean,")
