@@ -367,14 +367,14 @@ def test_output_folder_that_is_not_utf8(source, convert, tmp_path, monkeypatch, 
     folder = tmp_path / os.fsdecode(b"raw\xff")
     folder.mkdir()
     monkeypatch.setenv("nnUNet_raw", str(folder))
-    assert_refused_in_one_sentence(convert(), "a name that is not UTF-8")
+    assert_refused_in_one_sentence(convert(), "is not valid UTF-8")
     assert list(folder.iterdir()) == []
 
 
 def test_pipe(source, convert, assert_refused):
     (source / "b_image.nii").unlink()
     os.mkfifo(source / "b_image.nii")
-    assert_refused(convert(), source / "b_image.nii", "is not a file")
+    assert_refused(convert(), source / "b_label.nii", "has no image")
 
 
 def test_compressed_under_the_name_of_an_uncompressed_file(source, convert, assert_refused):
