@@ -5,19 +5,26 @@ import random
 import shutil
 import time
 
+import blosc2
 import pytest
 
 from rl_nnunet.files import MARKER
+from rl_nnunet.planners.planning_log import LOG_FILE
 
 SEED = 0
 
 
+def content(path):
+    """Return what a file holds; the threads of blosc2 write the compressed blocks of an array in any order."""
+    return blosc2.open(str(path), mode="r")[:].tobytes() if path.suffix == ".b2nd" else path.read_bytes()
+
+
 def digests(folder):
-    """Return a digest per file; the marker states the times at which the files were written."""
+    """Return a digest per file, but for the marker, which states times of writing, and the log of the planning."""
     return {
-        path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        path.relative_to(folder).as_posix(): hashlib.sha256(content(path)).hexdigest()
         for path in folder.rglob("*")
-        if path.is_file() and path.name != MARKER
+        if path.is_file() and path.name not in (MARKER, LOG_FILE)
     }
 
 
