@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +21,7 @@ from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.errors import InputError
+from rl_nnunet.files import new_file
 
 
 @dataclass
@@ -175,16 +175,10 @@ def _write_splits(folder: Path, cases: Sequence[Case], folds: int) -> list[str]:
 
 
 def _write_json(path: Path, content: Any) -> None:
-    """Write a file in one step: whoever reads it sees all of it or what was there before."""
-    path = path.resolve()
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        unfinished.write_text(json.dumps(content, indent=4), encoding="utf-8")
-        if path.exists():
-            shutil.copymode(path, unfinished)
-        unfinished.replace(path)
+        with new_file(path) as file:
+            file.write_text(json.dumps(content, indent=4), encoding="utf-8")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error.strerror}); free space, or mend the permissions.") from None
 
 

@@ -26,6 +26,7 @@ from tqdm import tqdm
 
 from rl_nnunet.branches import DATASET_JSON_KEY, channel_indices, layout_from_dataset_json
 from rl_nnunet.errors import InputError
+from rl_nnunet.files import new_file
 from rl_nnunet.planners.absent_channels import (
     cases_per_branch,
     cases_per_channel,
@@ -158,9 +159,8 @@ class PresentChannelsFingerprintExtractor(DatasetFingerprintExtractor):
 
     def _save(self, fingerprint: dict[str, Any]) -> None:
         """Write the fingerprint in one step: whoever reads the file sees all of it or none."""
-        unfinished = self._fingerprint_file.with_suffix(f".json.{os.getpid()}")
-        unfinished.write_text(json.dumps(fingerprint, indent=4, sort_keys=True))
-        unfinished.replace(self._fingerprint_file)
+        with new_file(self._fingerprint_file) as file:
+            file.write_text(json.dumps(fingerprint, indent=4, sort_keys=True))
 
     def _statistics_of_present(self, having: list[list[str]]) -> dict[str, Any]:
         """Return the statistics of the channels that some cases lack, in one pass per group of cases."""

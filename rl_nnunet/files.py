@@ -1,4 +1,4 @@
-"""Writing a folder as a whole or not at all, and never at the cost of what somebody else put there.
+"""Writing a file or folder as a whole or not at all, and never at the cost of what somebody else put there.
 
 A folder of ours carries a marker, `MARKER`, that lists its files. Only such a folder is ever replaced, and only as long
 as it holds these files unchanged and nothing else, at any depth: names alone prove nothing, because phantoms and
@@ -72,6 +72,24 @@ def new_folder(target: Path, kind: str, *, overwrite: bool = False) -> Iterator[
         for parent in created:
             with contextlib.suppress(OSError):  # not empty: the target is in it
                 parent.rmdir()
+
+
+@contextlib.contextmanager
+def new_file(target: Path | str) -> Iterator[Path]:
+    """Provide a path beside the target, of the same ending, that becomes the target when the block ends well.
+
+    Whoever reads the target sees all of it, or what was there before. What a killed run left is overwritten next time.
+    """
+    target = Path(target).resolve()
+    unfinished = target.with_name(f".unfinished_{target.name}")
+    try:
+        yield unfinished
+        if target.exists():
+            shutil.copymode(target, unfinished)
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 # ---- what may be replaced ------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from rl_nnunet.files import new_file
 
 
 class Panel(NamedTuple):
@@ -43,7 +44,6 @@ def plot_progress(log: dict[str, Sequence[Any]], panels: Sequence[Panel], file: 
                 axis.legend(fontsize="small", ncols=2)
             axis.grid(alpha=0.3)
         axes[-1].set_xlabel("epoch")
-        unfinished = f"{file}.unfinished.png"
-        figure.savefig(unfinished, dpi=80)
+        with new_file(file) as unfinished:
+            figure.savefig(unfinished, dpi=80)
     plt.close(figure)
-    os.replace(unfinished, file)

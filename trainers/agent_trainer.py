@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,6 +20,7 @@ from rl_nnunet.dataloading.keep_blank import KeepBlank
 from rl_nnunet.dataloading.repeatable import make_repeatable
 from rl_nnunet.dataloading.unpaired_loader import branches_of_case
 from rl_nnunet.errors import InputError
+from rl_nnunet.files import new_file
 from rl_nnunet.networks.arguments import check_arguments
 from rl_nnunet.random_state import get_random_state, seed_everything, seed_from_environment, set_random_state
 
@@ -205,16 +205,15 @@ class AgentTrainer(nnUNetTrainer):
         if self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
-        unfinished = f"{filename}.unfinished"
-        super().save_checkpoint(unfinished)
-        checkpoint = torch.load(unfinished, map_location="cpu", weights_only=False)
-        checkpoint[CHECKPOINT_KEY] = {
-            "agents": self.agents.state_dict(),
-            "random_state": get_random_state(),
-            **self.extra_state(),
-        }
-        torch.save(checkpoint, unfinished)
-        os.replace(unfinished, filename)
+        with new_file(filename) as unfinished:
+            super().save_checkpoint(str(unfinished))
+            checkpoint = torch.load(unfinished, map_location="cpu", weights_only=False)
+            checkpoint[CHECKPOINT_KEY] = {
+                "agents": self.agents.state_dict(),
+                "random_state": get_random_state(),
+                **self.extra_state(),
+            }
+            torch.save(checkpoint, unfinished)
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Load nnU-Net's checkpoint with all that `save_checkpoint` added."""

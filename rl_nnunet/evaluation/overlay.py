@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from pathlib import Path
+
+from rl_nnunet.files import new_file
 
 
 def draw_overlays(cases: Sequence[tuple[str, str, str, str]], file: str) -> None:
@@ -36,7 +36,6 @@ def draw_overlays(cases: Sequence[tuple[str, str, str, str]], file: str) -> None
                 axis.imshow(shown, cmap="tab10", vmin=0, vmax=10, alpha=0.5, interpolation="nearest")
             axis.set_title(f"{title} {name}".strip(), fontsize="small")
             axis.axis("off")
-    unfinished = Path(file).with_suffix(".unfinished.png")
-    figure.savefig(unfinished, dpi=90)
+    with new_file(file) as unfinished:
+        figure.savefig(unfinished, dpi=90)
     plt.close(figure)
-    os.replace(unfinished, file)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +10,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from rl_nnunet.branches import BranchLayout
 from rl_nnunet.dataloading.unpaired_loader import branches_of_case
+from rl_nnunet.files import new_file
 
 SUMMARY_FILE = "summary_per_branch.json"
 
@@ -42,7 +42,6 @@ def summarize_per_branch(folder: str, dataset: nnUNetBaseDataset, layout: Branch
     table = pd.DataFrame(rows).groupby("branches").mean()
     table["mean"] = table.mean(axis=1)
     table.insert(0, "cases", pd.DataFrame(rows).groupby("branches").size())
-    unfinished = os.path.join(folder, SUMMARY_FILE + ".unfinished")
-    Path(unfinished).write_text(json.dumps(table.to_dict(orient="index"), indent=2))
-    os.replace(unfinished, os.path.join(folder, SUMMARY_FILE))
+    with new_file(Path(folder, SUMMARY_FILE)) as file:
+        file.write_text(json.dumps(table.to_dict(orient="index"), indent=2))
     return table.to_string(float_format=lambda x: f"{x:.4f}")
