@@ -28,5 +28,5 @@ $(INSTALLED): setup.py pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist demo_output* *.egg-info .pytest_cache .ruff_cache
+	rm -rf $(VENV) build dist demo_output demo_output_[0-9]* *.egg-info .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

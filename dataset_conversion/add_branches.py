@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-from rl_nnunet.branches import DATASET_JSON_KEY, describe_branches, layout_from_dataset_json
+from rl_nnunet.branches import DATASET_JSON_KEY, describe_branches, layout_from_dataset_json, read_dataset_json
 from rl_nnunet.command_line import make_parser, whole_number
 from rl_nnunet.dataset_conversion.command_line import add_processes_argument
 from rl_nnunet.dataset_conversion.general_options import split_branch
@@ -27,7 +26,7 @@ def main() -> None:
 def _run() -> None:
     arguments = _parser().parse_args()
     folder = find_dataset(arguments.dataset_id)
-    dataset_json = read_dataset_json(folder / "dataset.json")
+    dataset_json = read_description(folder / "dataset.json")
     if DATASET_JSON_KEY in dataset_json and not arguments.overwrite:
         raise InputError(f"{folder / 'dataset.json'} describes branches already; add --overwrite to replace them.")
     dataset_json[DATASET_JSON_KEY] = describe_branches(parse_branches(arguments.branch), arguments.pairing)
@@ -91,7 +90,7 @@ def find_dataset(dataset_id: int) -> Path:
     return found[0]
 
 
-def read_dataset_json(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """Return the content of ``dataset.json``.
 
     Raises
@@ -99,16 +98,12 @@ def read_dataset_json(path: Path) -> dict[str, Any]:
     InputError
         If it cannot be read, or lacks what nnU-Net needs to find the images.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        channels = content.get("channel_names", content.get("modality"))
-        usable = isinstance(content["file_ending"], str) and isinstance(channels, dict) and len(channels) > 0
-        usable = usable and sorted(channels, key=int) == [str(index) for index in range(len(channels))]
-    except FileNotFoundError:
-        raise InputError(f"There is no {path}; nnU-Net needs it, too.") from None
-    except (OSError, ValueError, AttributeError, TypeError, KeyError, RecursionError):
-        usable = False
-    if not usable:
+    if not path.is_file():
+        raise InputError(f"There is no file {path}; nnU-Net needs it, too.")
+    content = read_dataset_json(path)
+    channels = content.get("channel_names", content.get("modality"))
+    usable = isinstance(content.get("file_ending"), str) and isinstance(channels, dict) and len(channels) > 0
+    if not usable or sorted(channels) != sorted(str(index) for index in range(len(channels))):
         raise InputError(f"{path} is no dataset.json with file_ending and channel_names 0, 1, 2, ...; correct it.")
     return content
 

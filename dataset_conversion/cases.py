@@ -129,6 +129,17 @@ def check_identifiers(cases: Iterable[Case]) -> None:
                 f"{paths[0]} and {paths[1]} would both become the case {case.identifier}; "
                 "rename a branch, or list every scan once."
             )
+    _check_files(first.values())
+
+
+def _check_files(cases: Iterable[Case]) -> None:
+    owner: dict[Path, str] = {}
+    for case in cases:
+        # A pair of test scans is made of scans that are cases of their own.
+        for path in () if case.resample else (image.resolve() for image in case.images.values()):
+            if path in owner:
+                raise InputError(f"{path} is used twice, in {owner[path]} and in {case.identifier}; list it once.")
+            owner[path] = case.identifier
 
 
 def _check_identifier(case: Case) -> None:

@@ -21,7 +21,7 @@ from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.errors import InputError
-from rl_nnunet.files import new_file
+from rl_nnunet.files import changing_our_files, new_file
 
 
 @dataclass
@@ -75,7 +75,8 @@ def record_branches(folder: Path, dataset_json: dict[str, Any], folds: int, proc
         notices += _kept_splits_notices(folder / "splits_final.json", cases)
     else:
         notices += _write_splits(folder, cases, folds)
-    _write_json(folder / "dataset.json", dataset_json)
+    with changing_our_files(folder, "dataset.json"):
+        _write_json(folder / "dataset.json", dataset_json)
     for name in layout.names:
         print(f"{name}: {sum(name in case.branches for case in cases)} of {len(cases)} training cases")
     for notice in [*notices, *_stale_notices(folder)]:

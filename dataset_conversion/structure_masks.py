@@ -75,6 +75,4 @@ def _overlap_notices(voxels: int) -> list[str]:
     """Say how many voxels are in several masks: the power of ten, so that cases can share a notice."""
     if not voxels:
         return []
-    return [
-        f"up to {10 ** len(str(voxels - 1)) if voxels > 1 else 1:,} voxels lie in several masks and get the later label"
-    ]
+    return [f"fewer than {10 ** len(str(voxels)):,} voxels lie in several masks and get the later label"]

@@ -263,6 +263,7 @@ def run_stages(args: argparse.Namespace, datasets: Sequence[Dataset]) -> None:
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
+    from rl_nnunet.planners.fingerprint_extractor import PresentChannelsFingerprintExtractor
     from rl_nnunet.planners.plan_table import print_plans
     from rl_nnunet.planners.preprocessed_data import remove_old_labels, say_old_data
 
@@ -275,8 +276,10 @@ def run_stages(args: argparse.Namespace, datasets: Sequence[Dataset]) -> None:
         with nnunet_output(dataset, "-npfp", verbose=args.verbose):
             if args.verify_dataset_integrity:
                 verify_integrity(dataset, args.npfp)
+            # Only ours knows from which files a fingerprint is.
+            anew = args.clean or not issubclass(extractor, PresentChannelsFingerprintExtractor)
             nnunet.extract_fingerprint_dataset(
-                dataset.identifier, extractor, args.npfp, False, args.clean, args.verbose,
+                dataset.identifier, extractor, args.npfp, False, anew, args.verbose,
                 show_progress_bar=show_progress_bar,
             )  # fmt: skip
         check_target_spacing(dataset, args.overwrite_target_spacing)

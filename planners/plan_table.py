@@ -27,7 +27,7 @@ def print_plans(planner: type[ExperimentPlanner], name: str, plans_identifier: s
     """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    from rl_nnunet.planners.raw_data import read_dataset_json
+    from rl_nnunet.branches import read_dataset_json
     from rl_nnunet.planners.training_cost import estimate_cost
 
     folder = Path(os.environ["nnUNet_preprocessed"], name)

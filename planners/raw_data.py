@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rl_nnunet.branches import channel_indices, layout_from_dataset_json
+from rl_nnunet.branches import channel_indices, layout_from_dataset_json, read_dataset_json
 from rl_nnunet.environment import is_text
 from rl_nnunet.errors import InputError
 
@@ -55,25 +55,6 @@ def check_raw_data(folder: Path) -> dict[str, Any]:
             f"{cases} cases; nnU-Net limits the batch size by this number: correct it."
         )
     return dataset_json
-
-
-def read_dataset_json(file: Path) -> dict[str, Any]:
-    """Read a ``dataset.json``; `InputError` if it is none, or has one key twice, of which only the last would count."""
-
-    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        names = [name for name, _ in pairs]
-        repeated = sorted({name for name in names if names.count(name) > 1})
-        if repeated:
-            raise InputError(f"{file} has the key {repeated[0]!r} twice in one place; remove one.")
-        return dict(pairs)
-
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=without_repetition)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is not valid JSON ({error}); mend it, or convert the data set again.") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{file} must hold an object, {{...}}, not {type(content).__name__}.")
-    return content
 
 
 def _check_keys(dataset_json: dict[str, Any]) -> None:

@@ -63,7 +63,7 @@ def _check_cases(file: Path, folds: list[tuple[set[str], set[str]]], cases: Coll
     if gone:
         raise InputError(
             f"{file} names {len(gone)} case{'s' * (len(gone) > 1)} that the data set does not have, first {gone[0]}; "
-            "remove it, or convert the data set again."
+            "remove it, and the folds are those of the data set, or new ones."
         )
     if unused:
         print(

@@ -10,6 +10,7 @@ channel is constant, at a value that follows from the plans (see `blank_values`)
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,6 +18,7 @@ from rl_nnunet.errors import InputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 DATASET_JSON_KEY = "rl_nnunet"
 
@@ -60,6 +62,25 @@ class BranchLayout:
 def describe_branches(branches: dict[str, Sequence[str]], pairing: Pairing) -> dict[str, Any]:
     """Return the entry for ``dataset.json``'s key ``rl_nnunet``: branch names, their channel names, the pairing."""
     return {"branches": {name: list(channels) for name, channels in branches.items()}, "pairing": pairing}
+
+
+def read_dataset_json(file: Path) -> dict[str, Any]:
+    """Read a ``dataset.json``; `InputError` if it is none, or has one key twice, of which only the last would count."""
+
+    def without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        repeated = sorted({name for name in names if names.count(name) > 1})
+        if repeated:
+            raise InputError(f"{file} has the key {repeated[0]!r} twice in one place; remove one.")
+        return dict(pairs)
+
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=without_repetition)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is not valid JSON ({error}); mend it, or convert the data set again.") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{file} must hold an object, {{...}}, not {type(content).__name__}.")
+    return content
 
 
 def channel_indices(dataset_json: dict[str, Any]) -> dict[str, int]:

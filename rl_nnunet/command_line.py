@@ -11,7 +11,8 @@ from typing import Any
 
 def make_parser(program: str, description: str, **options: Any) -> argparse.ArgumentParser:
     """Return a parser with what every command has: ``--help`` and ``--version``."""
-    parser = argparse.ArgumentParser(prog=program, description=description, **options)
+    # Abbreviations would take --np for --nprocesses or whatever else is close, in place of -np.
+    parser = argparse.ArgumentParser(prog=program, description=description, allow_abbrev=False, **options)
     parser.add_argument("--version", action=_PrintVersions, nargs=0, help="print the versions and exit")
     return parser
 

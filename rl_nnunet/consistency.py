@@ -17,7 +17,17 @@ from rl_nnunet.branches import BranchLayout, blank_values, channel_indices, layo
 from rl_nnunet.errors import InputError
 
 PLAN_ANEW = "plan and preprocess anew (rl_nnunet_plan_and_preprocess)"
-CHECKPOINT_KEYS = ("network_weights", "optimizer_state", "current_epoch", "logging", "init_args", "trainer_name")
+OWN_KEYS = {"agents", "random_state"}
+CHECKPOINT_KEYS = (
+    "network_weights",
+    "optimizer_state",
+    "grad_scaler_state",
+    "current_epoch",
+    "logging",
+    "_best_ema",
+    "init_args",
+    "trainer_name",
+)
 BLANK_VALUE_TOLERANCE = 1e-4
 
 
@@ -36,7 +46,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def configuration_entry(plans: Mapping[str, Any], configuration: str) -> dict[str, Any]:
-    """Return the entry of the plans that holds the architecture of a configuration, following nnU-Net's inheritance.
+    """Return a configuration with all that it inherits, as nnU-Net merges it; the values are those of the plans.
 
     Raises
     ------
@@ -48,7 +58,7 @@ def configuration_entry(plans: Mapping[str, Any], configuration: str) -> dict[st
     configurations, where = plans.get("configurations"), f"The plans {plans['plans_name']}"
     if not isinstance(configurations, Mapping) or not configurations:
         raise InputError(f"{where} have no configurations; {PLAN_ANEW}.")
-    name, seen = configuration, []
+    name, seen, merged = configuration, [], {}
     while name is not None and name not in seen:
         seen.append(name)
         entry = configurations.get(name)
@@ -62,11 +72,12 @@ def configuration_entry(plans: Mapping[str, Any], configuration: str) -> dict[st
                 f"{name} is a cascade, whose previous segmentation belongs to no branch; "
                 "train 3d_fullres or 3d_lowres instead."
             )
-        if "architecture" in entry:
-            _check_entry(entry, f"{where}, configuration {name}")
-            return entry
+        merged = {**entry, **merged}
         name = entry.get("inherits_from")
-    raise InputError(f"{where}, configuration {configuration}: there is no architecture; {PLAN_ANEW}.")
+    if "architecture" not in merged:
+        raise InputError(f"{where}, configuration {configuration}: there is no architecture; {PLAN_ANEW}.")
+    _check_entry(merged, f"{where}, configuration {configuration}")
+    return merged
 
 
 def _check_entry(entry: Mapping[str, Any], where: str) -> None:
@@ -78,6 +89,16 @@ def _check_entry(entry: Mapping[str, Any], where: str) -> None:
     for name in ("spacing", "patch_size", "normalization_schemes"):
         if not isinstance(entry.get(name), list) or not entry[name]:
             raise InputError(f"{where}: there is no {name} that can be used; {PLAN_ANEW}.")
+    sizes, strides = [entry.get("batch_size"), *entry["patch_size"]], architecture["arch_kwargs"].get("strides", ())
+    if not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise InputError(f"{where}: batch_size and patch_size must be whole numbers above 0; correct them there.")
+    for axis, edge in enumerate(entry["patch_size"]):
+        steps = [stride[axis] for stride in strides if isinstance(stride, list) and axis < len(stride)]
+        if len(entry["patch_size"]) != len(entry["spacing"]) or edge % max(1, math.prod(steps)):
+            raise InputError(
+                f"{where}: the patch_size {entry['patch_size']} does not fit the spacing and the strides of the "
+                f"network, whose product must divide it; {PLAN_ANEW}."
+            )
 
 
 def check_data_set(plans: Mapping[str, Any], entry: Mapping[str, Any], dataset_json: Mapping[str, Any]) -> BranchLayout:
@@ -191,6 +212,34 @@ def check_labels(properties: Mapping[str, Any], foreground: Iterable[Any]) -> No
         )
 
 
+def check_spacing(
+    shape: Sequence[int], properties: Mapping[str, Any], transpose: Sequence[int], spacing: Sequence[float]
+) -> None:
+    """Check that a preprocessed case was resampled to the spacing of the plans, as nnU-Net's own preprocessor does it.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Voxels of the preprocessed case along each axis.
+    properties : mapping
+        Those that nnU-Net stores with the case.
+    transpose : sequence of int
+        ``transpose_forward`` of the plans.
+    spacing : sequence of float
+        Of the configuration; of the plane only, if it is one of 2D.
+    """
+    from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+
+    original = [properties["spacing"][axis] for axis in transpose]
+    target = [*original[: len(original) - len(spacing)], *spacing]
+    expected = compute_new_shape(properties["shape_after_cropping_and_before_resampling"], original, target)
+    if list(expected) != list(shape):
+        raise InputError(
+            f"The plans want a spacing of {list(spacing)} mm, to which the preprocessed data were not resampled; "
+            f"restore the plans, or {PLAN_ANEW}."
+        )
+
+
 def read_checkpoint(file: str, device: Any) -> dict[str, Any]:
     """Return nnU-Net's checkpoint, with all that it has to hold."""
     import torch
@@ -241,8 +290,11 @@ def check_checkpoint(
             f"{file} is a checkpoint of {other}, not of {trainer_name}; go on with -tr {other}, or train anew without "
             "--c."
         )
-    if own_entry not in checkpoint:
+    own, optimizer = checkpoint.get(own_entry), checkpoint["optimizer_state"]
+    if not isinstance(own, Mapping) or not own.keys() >= OWN_KEYS:
         raise InputError(f"{file} has no agents, so that {trainer_name} did not write it; train anew without --c.")
+    if not isinstance(optimizer, Mapping) or "param_groups" not in optimizer:
+        raise InputError(f"{file} has no state of an optimizer; train anew without --c.")
     before = checkpoint["init_args"].get("dataset_json", dataset_json)
     if layout_from_dataset_json(before) != layout_from_dataset_json(dict(dataset_json)):
         raise InputError(

@@ -57,7 +57,9 @@ def exports(environment: Mapping[str, str], root: Path | None = None) -> dict[st
         not_folder = next((place for place in (base, *base.parents) if place.exists() and not place.is_dir()), None)
         if not_folder is not None:
             raise InputError(f"--root {root}: {not_folder} is a file; name the folder that is to hold nnU-Net's.")
-        variables.update({name: str(base / name) for name in DATA_VARIABLES if not environment.get(name)})
+        if not is_text(str(base)):
+            raise InputError(f"--root {root} is not valid UTF-8, which the image libraries need; rename the folder.")
+        variables.update({name: str(base / name) for name in DATA_VARIABLES if not environment.get(name, "").strip()})
     return variables
 
 

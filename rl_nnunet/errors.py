@@ -22,6 +22,7 @@ def run_command(command: Callable[[], None]) -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     try:
+        _check_current_folder()
         command()
     except InputError as error:
         _fail(str(error))
@@ -32,6 +33,14 @@ def run_command(command: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         sys.exit(130)
+
+
+def _check_current_folder() -> None:
+    """Refuse a folder that was removed: no worker process starts there, and not every library loads."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise InputError("The current folder does not exist any more; change to another one.") from None
 
 
 def _fail(sentence: str) -> None:

@@ -23,8 +23,8 @@ from rl_nnunet.errors import InputError
 # nnU-Net takes every folder that starts with "Dataset" for a data set.
 UNFINISHED_PREFIX = ".rl_nnunet_unfinished_"
 MARKER = ".rl_nnunet_folder.json"
-# What file systems round times of modification to: 2 s on FAT, less on others.
-TIME_TOLERANCE_S = 2.0
+# Some network file systems round times of modification when a file is closed.
+TIME_TOLERANCE_S = 1e-3
 SILENT_WAIT_S = 3.0
 
 
@@ -97,6 +97,8 @@ def new_file(target: Path | str) -> Iterator[Path]:
 
 def check_replaceable(target: Path, kind: str, *, overwrite: bool) -> None:
     """Raise `InputError` if a folder is there and may not be replaced; an empty folder may be."""
+    if target.name.startswith(UNFINISHED_PREFIX):
+        raise InputError(f"{target}: names that start with {UNFINISHED_PREFIX} are those of unfinished folders.")
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
@@ -107,7 +109,10 @@ def check_replaceable(target: Path, kind: str, *, overwrite: bool) -> None:
         return
     reason = _reason_to_keep(target, kind)
     if reason:
-        raise InputError(f"{target} exists and is not replaced, because it {reason}; choose another folder.")
+        raise InputError(
+            f"{target} exists and is not replaced, because it {reason}; remove it yourself if you do not "
+            "need it, or choose another one."
+        )
     if not overwrite:
         raise InputError(f"{target} exists already; add --overwrite to replace it, or choose another folder.")
 
@@ -125,20 +130,17 @@ def _reason_to_keep(folder: Path, kind: str) -> str:
     """Return why a folder must not be replaced, as the end of a sentence; nothing if it may be."""
     try:
         marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
-        written_kind, files = marker["kind"], dict(marker["files"])
+        written_kind, files, known_folders = marker["kind"], dict(marker["files"]), set(marker["folders"])
     except (OSError, ValueError, KeyError, TypeError):
         return "was not written by this command"
     if written_kind != kind:
         return f"is {written_kind}, not {kind}"
     for place, folders, names in os.walk(folder, onerror=_raise):
-        for name in [*names, *(name for name in folders if Path(place, name).is_symlink())]:
-            path = Path(place, name)
+        for path in (Path(place, name) for name in (*names, *folders)):
             relative = path.relative_to(folder).as_posix()
-            if relative == MARKER:
-                continue
-            if relative not in files:
+            if relative not in files and relative not in (MARKER, *known_folders):
                 return f"holds something else, {relative}"
-            if path.is_symlink() or not _is_unchanged(path, files[relative]):
+            if path.is_symlink() or (relative in files and not _is_unchanged(path, files[relative])):
                 return f"holds {relative}, which was changed since"
     return ""
 
@@ -148,12 +150,29 @@ def _raise(error: OSError) -> None:
 
 
 def _write_marker(folder: Path, kind: str) -> None:
-    """List the files of a folder, each with its size and time of modification (s)."""
-    files = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        status = path.stat()
-        files[path.relative_to(folder).as_posix()] = [status.st_size, status.st_mtime]
-    (folder / MARKER).write_text(json.dumps({"kind": kind, "files": files}, indent=1), encoding="utf-8")
+    """List the folders in a folder, and its files, each with its size and time of modification (s)."""
+    paths = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
+    folders = [relative for relative, path in paths.items() if path.is_dir()]
+    states = {relative: path.stat() for relative, path in paths.items() if path.is_file()}
+    files = {relative: [state.st_size, state.st_mtime] for relative, state in states.items()}
+    content = {"kind": kind, "folders": folders, "files": files}
+    (folder / MARKER).write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+@contextlib.contextmanager
+def changing_our_files(folder: Path, *names: str) -> Iterator[None]:
+    """Change some files of a folder in the block, so that they are still ours if they were before."""
+    try:
+        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        ours = [name for name in names if _is_unchanged(folder / name, marker["files"][name])]
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = []
+    yield
+    if ours:
+        states = {name: (folder / name).stat() for name in ours}
+        marker["files"] |= {name: [state.st_size, state.st_mtime] for name, state in states.items()}
+        with new_file(folder / MARKER) as file:
+            file.write_text(json.dumps(marker, indent=1), encoding="utf-8")
 
 
 def _is_unchanged(path: Path, expected: tuple[int, float]) -> bool:
@@ -174,8 +193,10 @@ def _workshop(target: Path) -> Iterator[Path]:
         try:
             workshop.mkdir()
         except FileExistsError:
+            old = workshop / "replaced"
+            remedy = f"move {old} to {target}" if old.exists() and not target.exists() else f"remove {workshop}"
             raise InputError(
-                f"Another run is writing {target}; wait for it to end, or remove {workshop} if there is none."
+                f"Another run is writing {target}; wait for it to end or, if there is none, {remedy}."
             ) from None
         lock = _try_lock(workshop)
     try:
@@ -216,7 +237,7 @@ def _exchange(one: Path, other: Path) -> bool:
 def _clear_leftovers(parent: Path) -> None:
     """Remove what killed runs left; a folder that was about to be replaced comes back."""
     for workshop in parent.glob(f"{UNFINISHED_PREFIX}*"):
-        lock = _try_lock(workshop)
+        lock = _try_lock(workshop) if _is_leftover(workshop) else None
         if lock is None:
             continue
         target = parent / workshop.name.removeprefix(UNFINISHED_PREFIX)
@@ -225,6 +246,14 @@ def _clear_leftovers(parent: Path) -> None:
                 (workshop / "replaced").rename(target)
         shutil.rmtree(workshop, ignore_errors=True)
         os.close(lock)
+
+
+def _is_leftover(workshop: Path) -> bool:
+    """Tell whether a folder called like a workshop holds nothing but what a workshop holds."""
+    try:
+        return not workshop.is_symlink() and set(os.listdir(workshop)) <= {"new", "replaced"}
+    except OSError:
+        return False
 
 
 # ---- locks ---------------------------------------------------------------------------------------------------------

@@ -263,6 +263,9 @@ def _contradiction(header: nibabel.Nifti1Header) -> str:
     """Return how the descriptions of the grid contradict each other; which one a program believes differs."""
     if not header["sform_code"]:
         return ""
+    # Different codes name different spaces, such as the scanner's and a template's: that is no contradiction.
+    if header["qform_code"] not in (0, header["sform_code"]):
+        return ""
     edges, sform = header["pixdim"][1:4].astype(float), header.get_sform()
     sform_edges = np.linalg.norm(sform[:3, :3], axis=0)
     if _displacement(np.diag([*sform_edges, 1]), np.diag([*edges, 1]), header) > FORM_TOLERANCE * edges.min():
@@ -270,9 +273,7 @@ def _contradiction(header: nibabel.Nifti1Header) -> str:
             f"contradicts itself: voxels of {_format(edges)} mm by its pixdim, of {_format(sform_edges)} mm by its "
             "sform; mend its header."
         )
-    # Different codes name different spaces, such as the scanner's and a template's: that is no contradiction.
-    same_space = header["qform_code"] == header["sform_code"]
-    if same_space and _displacement(sform, _qform(header), header) > FORM_TOLERANCE * edges.min():
+    if header["qform_code"] and _displacement(sform, _qform(header), header) > FORM_TOLERANCE * edges.min():
         return "contradicts itself: qform and sform differ; keep one, and set the code of the other one to 0."
     return ""
 

@@ -64,6 +64,11 @@ def add_hidden_file(folder):
     return "holds something else, below/.notes"
 
 
+def add_empty_folder(folder):
+    (folder / "below" / "for_later").mkdir()
+    return "holds something else, below/for_later"
+
+
 def add_link_to_folder(folder):
     (folder / "below" / "elsewhere").symlink_to(folder.parent)
     return "holds something else, below/elsewhere"
@@ -104,8 +109,8 @@ def change_kind(folder):
 @pytest.mark.parametrize(
     "change",
     [
-        add_file, add_hidden_file, add_link_to_folder, replace_by_link, change_size, change_content, remove_marker,
-        break_marker, change_kind,
+        add_file, add_hidden_file, add_empty_folder, add_link_to_folder, replace_by_link, change_size, change_content,
+        remove_marker, break_marker, change_kind,
     ],
 )  # fmt: skip
 def test_what_is_not_ours_is_never_replaced(change, target):
@@ -135,6 +140,26 @@ def test_link_file_and_current_folder_are_not_replaced(target, tmp_path, monkeyp
         monkeypatch.chdir(here)
         with pytest.raises(InputError, match="current folder and cannot be replaced"):
             write(here if here.name == "empty" else target, overwrite=True)
+
+
+def test_folder_that_is_called_like_an_unfinished_one_is_not_removed(tmp_path):
+    mine = tmp_path / f"{UNFINISHED_PREFIX}mine"
+    mine.mkdir()
+    (mine / "thesis.tex").write_text("precious")
+    write(tmp_path / "target")
+    assert (mine / "thesis.tex").read_text() == "precious"
+    with pytest.raises(InputError, match="are those of unfinished folders"):
+        write(tmp_path / f"{UNFINISHED_PREFIX}other")
+
+
+def test_without_locks_the_old_folder_is_not_thrown_away(target, monkeypatch):
+    """A run was killed between two renames on a file system that can neither exchange nor lock."""
+    workshop = target.parent / f"{UNFINISHED_PREFIX}target"
+    workshop.mkdir()
+    target.rename(workshop / "replaced")
+    monkeypatch.setattr(files, "_lock", lambda _: (None, False))
+    with pytest.raises(InputError, match=f"if there is none, move {workshop / 'replaced'} to {target}"):
+        write(target)
 
 
 def test_empty_folder_is_filled(tmp_path):

@@ -15,7 +15,14 @@ from torch import distributed, nn
 from torch._dynamo import OptimizedModule
 
 from rl_nnunet.branches import layout_from_dataset_json
-from rl_nnunet.consistency import PLAN_ANEW, check_checkpoint, check_labels, check_pairing, read_checkpoint
+from rl_nnunet.consistency import (
+    PLAN_ANEW,
+    check_checkpoint,
+    check_labels,
+    check_pairing,
+    check_spacing,
+    read_checkpoint,
+)
 from rl_nnunet.dataloading.keep_blank import KeepBlank
 from rl_nnunet.dataloading.repeatable import make_repeatable
 from rl_nnunet.dataloading.unpaired_loader import branches_of_case
@@ -25,11 +32,10 @@ from rl_nnunet.networks.arguments import check_arguments
 from rl_nnunet.random_state import get_random_state, seed_everything, seed_from_environment, set_random_state
 
 CHECKPOINT_KEY = "rl_nnunet"
+NNUNET_PREPROCESSOR = "DefaultPreprocessor"
 BUILD_ERRORS = (
     ArithmeticError,
     AssertionError,
-    AttributeError,
-    ImportError,
     LookupError,
     RuntimeError,
     TypeError,
@@ -45,6 +51,16 @@ def refusing() -> Iterator[None]:
         yield
     except InputError as error:
         raise SystemExit(f"Error: {error}") from None
+
+
+def _refuse_missing_channels(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """End a prediction of cases that lack a channel's file in a sentence; nnU-Net goes on with the files there are."""
+    given, expected = inputs[0].shape[1], len(network.blank_values)
+    if given != expected:
+        raise SystemExit(
+            f"Error: The case has {given} channel{'s' * (given != 1)}, but the network {expected}: each case needs a "
+            "file for every channel; for an absent one, an image of zeros with the geometry of the others."
+        )
 
 
 class Agents(Protocol):
@@ -112,11 +128,6 @@ class AgentTrainer(nnUNetTrainer):
         """Return the agents of the network, which is there by now."""
         raise NotImplementedError
 
-    @property
-    def channel_groups(self) -> Sequence[Sequence[int]]:
-        """Channels of each branch or modality."""
-        raise NotImplementedError
-
     def extra_state(self) -> dict[str, Any]:
         """Return what a restart needs besides network, optimizer, agents and random state."""
         return {}
@@ -149,13 +160,15 @@ class AgentTrainer(nnUNetTrainer):
         with refusing():
             check_arguments(name, network, configuration_manager.network_arch_init_kwargs, num_input_channels)
             try:
-                return nnUNetTrainer.build_network_architecture(
+                built = nnUNetTrainer.build_network_architecture(
                     plans_manager,
                     configuration_manager,
                     num_input_channels,
                     num_output_channels,
                     enable_deep_supervision,
                 )
+                built.register_forward_pre_hook(_refuse_missing_channels)
+                return built
             except BUILD_ERRORS as error:
                 reason = (str(error).splitlines() or ["?"])[0]
                 raise InputError(
@@ -170,7 +183,11 @@ class AgentTrainer(nnUNetTrainer):
         with refusing():
             for case in training.identifiers[:1]:
                 foreground = labels.foreground_regions if labels.has_regions else labels.foreground_labels
-                check_labels(training.load_case(case)[3], foreground)
+                data, _, _, properties = training.load_case(case)
+                check_labels(properties, foreground)
+                configuration, transpose = self.configuration_manager, self.plans_manager.transpose_forward
+                if configuration.preprocessor_name == NNUNET_PREPROCESSOR:
+                    check_spacing(data.shape[1:], properties, transpose, configuration.spacing)
             cases = (branches_of_case(training.load_case(case)[0], layout) for case in training.identifiers)
             check_pairing(cases, layout)
         return training, validation
@@ -182,13 +199,13 @@ class AgentTrainer(nnUNetTrainer):
 
         With a seed, it is made repeatable, too (see `rl_nnunet.dataloading.repeatable`).
         """
-        values, groups = self.configuration_manager.network_arch_init_kwargs["blank_values"], self.channel_groups
+        values = self.configuration_manager.network_arch_init_kwargs["blank_values"]
         if channels is not None:
-            values, groups = [values[channel] for channel in channels], [range(len(channels))]
+            values = [values[channel] for channel in channels]
         transforms = super().get_training_transforms(*args, **kwargs)
         if self.seed is not None:
             make_repeatable(transforms)
-        return KeepBlank(transforms, values, groups)
+        return KeepBlank(transforms, values)
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, then continue the random state of a resumed training."""
@@ -228,8 +245,9 @@ class AgentTrainer(nnUNetTrainer):
                 self.dataset_json,
                 self.module.state_dict(),
             )
-        super().load_checkpoint(filename_or_checkpoint)
         state = checkpoint[CHECKPOINT_KEY]
+        del checkpoint  # nnU-Net's trainer reads the weights anew, and two of them would be in memory
+        super().load_checkpoint(filename_or_checkpoint)
         self.agents.load_state_dict(state["agents"])
         self.load_extra_state(state)
         # Starting the data loaders draws random numbers; the state is set after that, in on_train_start.

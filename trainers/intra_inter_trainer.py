@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -70,11 +69,6 @@ class IntraInterTrainer(AgentTrainer):
     ) -> tuple[dict[str, Any], list[str]]:
         """See `with_modalities`."""
         return with_modalities(plans, configuration, dataset_json, self.architecture_overrides)
-
-    @property
-    def channel_groups(self) -> Sequence[Sequence[int]]:
-        """Each channel is a modality."""
-        return [[channel] for channel in range(len(self.modalities))]
 
     def build_agents(self) -> WeightAgents:
         """Return the agents of the plans."""

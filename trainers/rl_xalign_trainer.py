@@ -68,11 +68,6 @@ class RLXAlignTrainer(AgentTrainer):
         return prepared
 
     @property
-    def channel_groups(self) -> Sequence[Sequence[int]]:
-        """Channels of each branch."""
-        return self.layout.channels
-
-    @property
     def _is_unpaired(self) -> bool:
         return self.layout.pairing == "unpaired"
 

@@ -12,9 +12,8 @@ that group decides better alone. Hence
 - in evaluation, a constant channel beside a group that varies is absent;
 - where no other group varies, it is present: patches of nothing but air are what training has seen with a scan of one
   branch only;
-- in training, augmentation has added its noise before the network sees anything. `rl_nnunet.dataloading.keep_blank`
-  therefore asks first, by the rule of the evaluation, and blanks what is absent. Where the branches are augmented one
-  by one (unpaired data), there is no other group, and only what is blank is absent.
+- in training, only what is blank is absent: scans are known there, and planning names channels that were filled with
+  something else.
 """
 
 from __future__ import annotations

@@ -46,8 +46,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the command; the entry point."""
     arguments = _parser().parse_args(argv)
     # A polite kill ends like an error, so that it cleans up, too.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    run_command(lambda: _make(arguments))
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        run_command(lambda: _make(arguments))
+    finally:
+        # Workers that somebody forks later would inherit it, and miss the signal that is to end them.
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _make(arguments: argparse.Namespace) -> None:

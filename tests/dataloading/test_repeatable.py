@@ -18,5 +18,5 @@ def test_all_blurs_of_nnunets_augmentation_stop_timing():
     stock = nnUNetTrainer.get_training_transforms((8, 8, 8), (0, 0), None, None, False, use_mask_for_norm=[False])
     timed = [blur for blur in blurs(stock) if blur.benchmark]
     assert timed, "nnU-Net does not time its blur any more: rl_nnunet.dataloading.repeatable can go"
-    assert make_repeatable(KeepBlank(stock, [0.0], [[0]])) == len(blurs(stock))
+    assert make_repeatable(KeepBlank(stock, [0.0])) == len(blurs(stock))
     assert not any(blur.benchmark for blur in blurs(stock))

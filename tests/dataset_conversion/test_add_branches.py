@@ -184,13 +184,37 @@ BROKEN = (
 def test_broken_dataset_json(content, existing, add, refused):
     folder = existing()
     (folder / "dataset.json").write_text(content, errors="surrogateescape")
-    refused(folder, lambda: add(*UNPAIRED), folder / "dataset.json", "correct it")
+    refused(folder, lambda: add(*UNPAIRED), folder / "dataset.json")
+
+
+def test_key_that_is_there_twice(existing, add, refused):
+    """Only the last one would be written back."""
+    folder = existing()
+    path = folder / "dataset.json"
+    path.write_text(path.read_text()[:-1] + ', "labels": {"background": 0, "x": 1}}')
+    refused(folder, lambda: add(*UNPAIRED), path, "has the key 'labels' twice")
+
+
+def test_converted_data_set_can_still_be_replaced(run_mmwhs, run, raw, monkeypatch):
+    """The converter's marker lists dataset.json, which the command changes."""
+    from multiprocessing.pool import ThreadPool
+
+    from nnunetv2.utilities import utils
+
+    monkeypatch.setattr(utils, "Pool", ThreadPool)
+    assert run_mmwhs().code == 0
+    assert run(main, "-d", 501, "-np", 1, *UNPAIRED, "--overwrite").code == 0
+    assert run_mmwhs("--overwrite").code == 0
+    assert run(main, "-d", 501, "-np", 1, *UNPAIRED, "--overwrite").code == 0
+    (raw / "Dataset501_MMWHS" / "labelsTr" / "ct_train_1001.nii.gz").write_text("corrected by hand")
+    outcome = run_mmwhs("--overwrite")
+    assert (outcome.code, "ct_train_1001.nii.gz, which was changed since" in outcome.err) == (2, True)
 
 
 def test_no_dataset_json(existing, add, refused):
     folder = existing()
     (folder / "dataset.json").unlink()
-    refused(folder, lambda: add(*UNPAIRED), f"There is no {folder / 'dataset.json'}")
+    refused(folder, lambda: add(*UNPAIRED), f"There is no file {folder / 'dataset.json'}")
 
 
 def test_no_such_data_set(existing, add, run, refused):

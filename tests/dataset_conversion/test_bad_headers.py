@@ -174,6 +174,7 @@ ACCEPTED = {
     "qform factor 0": edit(pixdim=(0, 1, 1.5, 2, 0, 0, 0, 0)),
     "a series of one volume": dimensions(4, 5, 6, 7, 1),
     "one vector of one part": dimensions(5, 5, 6, 7, 1, 1),
+    "sform of a template": edit(sform_code=4, srow_x=(1.2, 0, 0, 9), srow_y=(0, 1.7, 0, 9), srow_z=(0, 0, 2.2, 9)),
     "slope 0": edit(scl_slope=0, scl_inter=NAN),
     "slope of NaN": edit(scl_slope=NAN, scl_inter=NAN),
     "slope 2": edit(scl_slope=2, scl_inter=-5),

@@ -261,6 +261,10 @@ UNPAIRED_MISTAKES = {
     "no labels": (["--branch", "CT={d}/{case}_image.nii.gz"], "add :LABELS"),
     "malformed": (["--branch", "{d}/{case}.nii.gz"], "write NAME=IMAGES:LABELS"),
     "branch twice": (["--branch", "{ct}", "--branch", "{ct}"], "given twice"),
+    "files of another branch": (
+        ["--branch", "{ct}", "--branch", "B={d}/../ct_train/{case}_image.nii.gz:{d}/{case}_label.nii.gz"],
+        "is used twice",
+    ),
     "unknown test branch": (
         ["--branch", "{ct}", "--test", "MR={d}/{case}_image.nii.gz"],
         "must be a name from --branch",

@@ -57,7 +57,7 @@ def test_masks_become_a_label_map(run_unpaired, ct, raw):
     expected = np.where(cube(3), 3, np.where(cube(2), 2, cube(1)))
     for case in ("p1", "p2", "p3"):
         np.testing.assert_array_equal(array(raw / f"Dataset502_Test/labelsTr/CT_{case}.nii.gz"), expected)
-    notice = "up to 10 voxels lie in several masks and get the later label: CT_p1, CT_p2, CT_p3."
+    notice = "fewer than 10 voxels lie in several masks and get the later label: CT_p1, CT_p2, CT_p3."
     assert f"Notice: {notice}" in outcome.out
 
 

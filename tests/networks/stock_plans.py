@@ -13,6 +13,7 @@ def stock_plans(network="ResidualEncoderUNet", schemes=("CTNormalization", "ZSco
             "3d_fullres": {
                 "spacing": [3.0, 1.0, 1.0],
                 "patch_size": [8, 16, 16],
+                "batch_size": 2,
                 "normalization_schemes": list(schemes),
                 "architecture": {
                     "network_class_name": STOCK + network,

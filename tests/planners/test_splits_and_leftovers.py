@@ -76,6 +76,16 @@ def test_a_case_that_is_gone_is_gone_without_clean(run, folder, preprocessed):
     assert fingerprint["rl_nnunet"]["cases_per_branch"]["MRI"] == ["mri_1"]
 
 
+@pytest.mark.usefixtures("fingerprint_in_threads")
+def test_fingerprint_of_nnunets_own_extractor_is_never_old(run, folder, preprocessed):
+    words = [*PLAN, "-fpe", "DatasetFingerprintExtractor"]
+    assert run(main, *words).code == 0
+    for file in folder.rglob("mri_2*"):
+        file.unlink()
+    assert run(main, *words).code == 0
+    assert len(json.loads((preprocessed / "dataset_fingerprint.json").read_text())["shapes_after_crop"]) == 3
+
+
 @pytest.mark.parametrize("method", [DatasetFingerprintExtractor.run, DefaultPreprocessor.run])
 def test_what_nnunet_says_of_killed_workers_becomes_a_sentence(preprocessed, method):
     """Its text is all that tells this error from others."""

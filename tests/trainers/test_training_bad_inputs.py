@@ -58,6 +58,12 @@ FOR_BOTH = [
     ([in_plans("foreground_intensity_properties_per_channel", {})], "no intensity statistics of channel 0"),
     ([in_dataset("channel_names", {"0": "CT"}), in_dataset("rl_nnunet", DELETE)], "has 1 channels (CT), but the plans"),
     ([in_dataset("channel_names", {"1": "CT", "2": "MRI"})], '"channel_names" must name the channels'),
+    *[
+        ([in_plans(*FULLRES, name, value)], "batch_size and patch_size must be whole numbers above 0")
+        for name, value in (("batch_size", 0), ("batch_size", "2"), ("batch_size", DELETE), ("patch_size", [0, 8, 8]))
+    ],
+    ([in_plans(*FULLRES, "patch_size", [7, 7, 7])], "does not fit the spacing and the strides"),
+    ([in_plans(*FULLRES, "patch_size", [16, 16])], "does not fit the spacing and the strides"),
     ([in_dataset("channel_names", DELETE)], '"channel_names" must name'),
     ([in_dataset("labels", DELETE)], '"labels" must name the background'),
     ([in_dataset("labels", {"heart": 1, "liver": 2})], '"labels" must name the background'),
@@ -188,6 +194,28 @@ def test_what_is_not_edited_starts(start, trainer):
     assert start(trainer).was_initialized
 
 
+def test_a_configuration_may_inherit_all_but_what_it_changes(start):
+    """As nnU-Net's documentation has it."""
+    architecture = start(RLXAlignTrainer).configuration_manager.configuration["architecture"]
+    child = {"inherits_from": "3d_fullres", "architecture": architecture, "batch_size": 3}
+    trainer = start(RLXAlignTrainer, [in_plans("configurations", "child", child)], "child")
+    assert trainer.configuration_manager.batch_size == 3
+
+
+def test_plans_of_another_spacing_than_the_preprocessed_data(start):
+    trainer = start(RLXAlignTrainer, [in_plans(*FULLRES, "spacing", [1.0, 1.0, 1.0])])
+    with pytest.raises(SystemExit) as caught:
+        trainer.get_dataloaders()
+    assert_one_sentence(caught, "a spacing of [1.0, 1.0, 1.0] mm, to which the preprocessed data were not resampled")
+
+
+def test_a_case_that_lacks_the_file_of_a_channel(start):
+    network = start(RLXAlignTrainer).network
+    with pytest.raises(SystemExit) as caught:
+        network(torch.zeros(1, 1, 16, 16, 16))
+    assert_one_sentence(caught, "The case has 1 channel, but the network 2: each case needs a file for every channel")
+
+
 @pytest.mark.parametrize(("trainer", "edits", "fragment"), TABLE)
 def test_what_does_not_fit_is_refused_in_one_sentence(start, tmp_path, trainer, edits, fragment):
     with pytest.raises(SystemExit) as caught:
@@ -287,6 +315,9 @@ def other_dataset(content, **entries):
         (lambda content: edited(content, trainer_name="nnUNetTrainer"), "is a checkpoint of nnUNetTrainer, not of"),
         (lambda content: edited(content, trainer_name="RLXAlignTrainer_20epochs"), "go on with -tr RLXAlignTrainer_20"),
         (lambda content: edited(content, optimizer_state=DELETE), "is no checkpoint of nnU-Net (it has no optimizer_"),
+        (lambda content: edited(content, optimizer_state={}), "has no state of an optimizer"),
+        (lambda content: edited(content, rl_nnunet={}), "has no agents"),
+        (lambda content: edited(content, rl_nnunet=None), "has no agents"),
         (lambda content: [1, 2], "is no checkpoint of nnU-Net"),
         (lambda content: edited(content, network_weights={}), "was trained with other plans"),
         (
