@@ -121,7 +121,6 @@ LAYOUTS = {
     ),
 }
 YEARS = tuple(LAYOUTS)
-TOP_FOLDERS = {folder for layout in LAYOUTS.values() for folder in (layout.training, layout.validation)}
 
 # The tables beside the images, that of the survival with its columns.
 SURVIVAL_FILES = {
@@ -131,7 +130,6 @@ SURVIVAL_FILES = {
 }
 EVALUATION_FILE = "survival_evaluation.csv"
 MAPPING_FILE, VALIDATION_MAPPING_FILE = "name_mapping.csv", "name_mapping_validation_data.csv"
-TABLE_FILES = {*(name for name, _ in SURVIVAL_FILES.values()), EVALUATION_FILE, MAPPING_FILE, VALIDATION_MAPPING_FILE}
 
 
 @dataclass(frozen=True)
