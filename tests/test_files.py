@@ -222,11 +222,14 @@ def test_leftover_that_is_gone_before_it_is_locked(tmp_path, monkeypatch):
 
 def test_waiting_for_another_run_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(files, "SILENT_WAIT_S", 0.1)
+    said, deadline = "", time.monotonic() + 10
     with files._one_run_at_a_time(tmp_path):
         waiting = threading.Thread(target=write, args=(tmp_path / "target",))
         waiting.start()
-        waiting.join(0.5)
+        while not said and time.monotonic() < deadline:
+            time.sleep(0.05)
+            said = capsys.readouterr().err
         assert waiting.is_alive()
     waiting.join()
-    assert capsys.readouterr().err == f"Waiting for another run that is at work in {tmp_path} ...\n"
+    assert said == f"Waiting for another run that is at work in {tmp_path} ...\n"
     assert contents(tmp_path / "target")
