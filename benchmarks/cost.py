@@ -44,7 +44,7 @@ from workflow import Workplace, stock_plans
 
 from rl_nnunet.branches import layout_from_dataset_json
 from rl_nnunet.dataloading.unpaired_loader import branches_of_case
-from rl_nnunet.networks.architecture import branch_arguments
+from rl_nnunet.plans.rl_u2net import branch_arguments
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 DATASET, CONFIGURATION = "Dataset532_PhantomHearts", "3d_fullres"

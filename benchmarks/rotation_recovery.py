@@ -22,16 +22,16 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from rl_nnunet.agents.pose_agents import PoseAgents, label_cube
-from rl_nnunet.agents.rotations import inverse, rotate, rotation_matrices
+from rl_nnunet.agents.pose import PoseAgents, label_cube
 from rl_nnunet.branches import Branch, BranchLayout
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig
 from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
-from rl_nnunet.networks.architecture import NETWORK_CLASS, branch_arguments
 from rl_nnunet.networks.rl_u2net import RLU2Net
 from rl_nnunet.phantoms.config import HeartPhantomConfig
 from rl_nnunet.phantoms.heart import make_pair
-from rl_nnunet.random_state import seed_everything
+from rl_nnunet.plans.rl_u2net import NETWORK_CLASS, branch_arguments
+from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices
+from rl_nnunet.training.random_state import seed_everything
 from rl_nnunet.training_settings import TrainingSettings
 
 SIZE = 32

@@ -1,8 +1,4 @@
-"""Looking at one training case, in a worker process: which channels it has, and whether nnU-Net can work with it.
-
-A channel that has one value in the whole case shows nothing, so that it is taken for absent, whatever the value: not
-everybody fills the place of an absent scan with zeros.
-"""
+"""Looking at one training case, in a worker process: which channels it has, and whether nnU-Net can work with it."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.presence import constant_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -72,8 +69,7 @@ def examine_case(
             f"{label} has labels that dataset.json does not name ({', '.join(unknown[:5])}"
             f'{", ..." if len(unknown) > 5 else ""}); name them under "labels", or take them out of the file.'
         )
-    constants = tuple(float(c.flat[0]) if c.min() == c.max() else None for c in data)
-    return CaseFindings(constants, data[0].size, bool((found > 0).any()))
+    return CaseFindings(tuple(map(constant_value, data)), data[0].size, bool((found > 0).any()))
 
 
 def _read_images(images: list[str], reader: type[BaseReaderWriter]) -> tuple[np.ndarray, dict]:

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.networks.intra_inter_architecture import modality_arguments
 from rl_nnunet.networks.intra_inter_net import IntraInterNet
 from rl_nnunet.planners.agent_network_planner import SMALL_MEMORY_TARGET_GB, AgentNetworkPlanner
+from rl_nnunet.plans.intra_inter_net import modality_arguments
 
 
 class IntraInterPlanner(AgentNetworkPlanner):

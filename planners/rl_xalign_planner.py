@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rl_nnunet.networks.architecture import branch_arguments
 from rl_nnunet.networks.rl_u2net import RLU2Net
 from rl_nnunet.planners.agent_network_planner import SMALL_MEMORY_TARGET_GB, AgentNetworkPlanner
+from rl_nnunet.plans.rl_u2net import branch_arguments
 
 
 class RLXAlignPlanner(AgentNetworkPlanner):

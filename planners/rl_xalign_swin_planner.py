@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rl_nnunet.networks.architecture import attention_windows
 from rl_nnunet.planners.rl_xalign_planner import RLXAlignPlanner
+from rl_nnunet.plans.rl_u2net import attention_windows
 
 BLOCKS_PER_STAGE = 2
 """One block with windows and one with shifted windows, as in every stage of SwinUNETR."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
 from packaging.specifiers import SpecifierSet
 
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -58,7 +59,7 @@ HOOKS = [
     Hook(TRAINER, "_get_deep_supervision_scales", "", "the trainers: deep supervision of each branch"),
     Hook(TRAINER, "train_step", "batch", "the trainers: segmentation and agents in one step"),
     Hook(TRAINER, "validation_step", "batch", "the trainers: online validation per branch"),
-    Hook(TRAINER, "on_train_start", "", "the trainers: notices about the data"),
+    Hook(TRAINER, "on_train_start", "", "the trainers: the random state of a resumed training"),
     Hook(TRAINER, "on_train_epoch_end", "train_outputs", "the trainers: curves of the agents"),
     Hook(TRAINER, "on_validation_epoch_end", "val_outputs", "the trainers: Dice per branch"),
     Hook(TRAINER, "on_epoch_end", "", "the trainers: plots of the agents' curves"),
@@ -196,6 +197,31 @@ def test_local_logger_takes_more_keys():
     logger.my_fantastic_logging["rl_reward"] = []
     logger.log("rl_reward", 0.5, 0)
     assert logger.get_value("rl_reward", 0) == 0.5, message
+
+
+@pytest.mark.parametrize("name", ["DC_and_CE_loss", "DC_and_BCE_loss"])
+def test_terms_of_the_loss_have_weights_that_are_used(name):
+    """Set to 0, the weight of a term takes the term out: RLXAlignTrainer has Dice and cross entropy each for itself."""
+    from nnunetv2.training.loss import compound_losses
+
+    loss_class = getattr(compound_losses, name)
+    dice = {"batch_dice": True, "do_bg": True, "smooth": 1e-5, "ddp": False}
+    logits, target = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 1, 4, 4))
+    if name == "DC_and_BCE_loss":
+        target = torch.randint(0, 2, (2, 3, 4, 4)).float()
+    totals = []
+    for dropped in ((), ("weight_ce",), ("weight_dice",)):
+        loss = (
+            loss_class(dice, {}, dice_class=MemoryEfficientSoftDiceLoss) if "BCE" not in name else loss_class({}, dice)
+        )
+        for weight in ("weight_ce", "weight_dice"):
+            assert getattr(loss, weight, None) == 1, moved(
+                f"{name}.{weight}", "RLXAlignTrainer: Dice and CE by themselves"
+            )
+        for weight in dropped:
+            setattr(loss, weight, 0)
+        totals.append(loss(logits, target))
+    torch.testing.assert_close(totals[0], totals[1] + totals[2])
 
 
 def test_installed_version_is_supported():

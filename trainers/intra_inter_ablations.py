@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 
 
 class IntraInterTrainerNoInter(IntraInterTrainer):
     """Without the inter agent (the paper's "w/o Inter"): the modalities are concatenated with equal weights."""
 
-    architecture_overrides = {"agents": ["intra"]}
+    settings = replace(IntraInterTrainer.settings, architecture={"agents": ["intra"]})
 
 
 class IntraInterTrainerNoAgents(IntraInterTrainer):
     """Without agents (the paper's "Baseline"): one pass, no refinement."""
 
-    architecture_overrides = {"agents": [], "iterations": 0}
+    settings = replace(IntraInterTrainer.settings, architecture={"agents": [], "iterations": 0})

@@ -10,13 +10,13 @@ from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 class RLXAlignTrainerNoCMA(RLXAlignTrainer):
     """Without cross-modal attention: the turned auxiliary map itself is fused."""
 
-    architecture_overrides = {"xalign": {"cross_modal_attention": False}}
+    settings = replace(RLXAlignTrainer.settings, architecture={"xalign": {"cross_modal_attention": False}})
 
 
 class RLXAlignTrainerNoXAlign(RLXAlignTrainer):
     """Without RL-XAlign: the branches share the encoder and do not see each other."""
 
-    architecture_overrides = {"aligned_stages": [], "windows": []}
+    settings = replace(RLXAlignTrainer.settings, architecture={"aligned_stages": [], "windows": []})
 
 
 class RLXAlignTrainerNoAuxLoss(RLXAlignTrainer):
@@ -34,4 +34,4 @@ class RLXAlignTrainerNoAGWD(RLXAlignTrainer):
 class RLXAlignTrainerGlobalPolicy(RLXAlignTrainer):
     """With the paper's policy: one preference per rotation for all inputs."""
 
-    architecture_overrides = {"xalign": {"policy": "global"}}
+    settings = replace(RLXAlignTrainer.settings, architecture={"xalign": {"policy": "global"}})

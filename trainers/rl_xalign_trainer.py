@@ -12,88 +12,68 @@ from batchgenerators.dataloading.single_threaded_augmenter import SingleThreaded
 from batchgenerators.utilities.file_and_folder_operations import join
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+from torch import Tensor
 
-from rl_nnunet.agents.pose_agents import PoseAgents, label_cube
-from rl_nnunet.branches import BranchLayout, layout_from_dataset_json
+from rl_nnunet.agents.agent import Agent
+from rl_nnunet.agents.pose import PoseAgent, PoseReport
+from rl_nnunet.agents.rewards import label_cube
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
-from rl_nnunet.networks.architecture import with_branches
-from rl_nnunet.networks.presence import absent_channels, present_groups, rows_of
-from rl_nnunet.progress_plot import Panel, plot_progress
-from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan, refusing
-from rl_nnunet.training_settings import TrainingSettings
-
-PANELS = (
-    Panel("training loss per branch", ("train_loss_",), "Dice loss + cross entropy"),
-    Panel("pseudo Dice per branch, other branches withheld", ("pseudo_dice_",), "Dice"),
-    Panel("AGWD weights", ("agwd_dice_", "agwd_cross_entropy_"), "weight"),
-    Panel("agents' reward and similarity", ("reward_", "similarity_"), "reward"),
-    Panel("policy entropy", ("policy_entropy_",), "nats"),
-    Panel("most probable rotation", ("rotation_",), "index, 0 is the identity"),
-)
+from rl_nnunet.outputs import BranchOutput
+from rl_nnunet.plans.rl_u2net import RLU2NetPlan
+from rl_nnunet.presence import absent_channels, present_groups, rows_of
+from rl_nnunet.progress_plot import Panel, mean
+from rl_nnunet.targets import BranchTargets, Target, finest
+from rl_nnunet.trainers.rl_xalign_settings import RLXAlignSettings
+from rl_nnunet.training.absent_channels import AbsentChannels
+from rl_nnunet.training.adapted_plans import AdaptedPlans
+from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.refusal import refusing
 
 
-class RLXAlignTrainer(AgentTrainer):
+class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer):
     """Train RL-U2Net on paired or unpaired branches.
 
     Attributes
     ----------
-    settings : TrainingSettings
+    settings : RLXAlignSettings
         Losses and agents; ablations replace it.
     """
 
-    settings = TrainingSettings()
-
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.aligned_stages = self.configuration_manager.network_arch_init_kwargs["aligned_stages"]
-        self.add_log_keys(self._log_keys())
-
-    def prepare_plans(
-        self, plans: dict[str, Any], configuration: str, dataset_json: dict[str, Any]
-    ) -> tuple[dict[str, Any], list[str]]:
-        """See `with_branches`."""
-        prepared = with_branches(plans, configuration, dataset_json, self.architecture_overrides)
-        self.layout: BranchLayout = layout_from_dataset_json(dataset_json)
-        return prepared
+    settings = RLXAlignSettings()
+    network_plan = RLU2NetPlan()
 
     @property
     def _is_unpaired(self) -> bool:
         return self.layout.pairing == "unpaired"
 
+    @property
+    def _targets(self) -> BranchTargets:
+        return BranchTargets(len(self.layout.branches), are_joined=self._is_unpaired)
+
     # ---- agents and loss -------------------------------------------------------------------------------------------
 
-    def build_agents(self) -> PoseAgents:
+    def build_agents(self) -> dict[str, Agent]:
         """Return an agent per aligned stage."""
-        policies = [module.policy for module in self.module.xalign.values()]
-        return PoseAgents(policies, len(self.layout.branches), self.settings.ppo, self.device)
+        branches, ppo = len(self.layout.branches), self.settings.ppo
+        return {
+            f"pose_stage{stage}": PoseAgent(int(stage), module.policy, branches, ppo, self.device)
+            for stage, module in self.module.xalign.items()
+        }
 
     def _build_loss(self) -> BranchedLoss:
         """Build the branched loss around nnU-Net's own, taken twice: for Dice alone and for cross entropy alone."""
-        dice, cross_entropy = super()._build_loss(), super()._build_loss()
-        for loss, dropped in ((dice, "weight_ce"), (cross_entropy, "weight_dice")):
-            setattr(loss.loss if isinstance(loss, DeepSupervisionWrapper) else loss, dropped, 0)
         config, branches = self.settings.adaptive_weights, len(self.layout.branches)
-        dice_weights, entropy_weights = (
-            (AdaptiveWeights(branches, config), AdaptiveWeights(branches, config)) if config else (None, None)
-        )
         return BranchedLoss(
-            dice,
-            cross_entropy,
-            branches,
-            own_targets=self._is_unpaired,
-            dice_weights=dice_weights,
-            cross_entropy_weights=entropy_weights,
+            without_term(super()._build_loss(), "weight_ce"),
+            without_term(super()._build_loss(), "weight_dice"),
+            self._targets,
+            dice_weights=config and AdaptiveWeights(branches, config),
+            cross_entropy_weights=config and AdaptiveWeights(branches, config),
             alignment=self.settings.alignment_loss,
         )
 
@@ -168,39 +148,28 @@ class RLXAlignTrainer(AgentTrainer):
 
     # ---- training --------------------------------------------------------------------------------------------------
 
-    def train_step(self, batch: dict) -> dict:
-        """Train as nnU-Net does, then let the agents learn from the step."""
-        result = super().train_step(batch)
-        report = self.loss.report
-        learnt = []
-        if report.output.alignments:
-            learnt = self.agents.learn(
-                report.output.alignments,
-                report.dice,
-                self._label_cubes(batch["target"], report.output),
-                self.current_epoch / self.num_epochs,
-            )
-        self.loss.report = None  # releases the step's feature maps
-        branches = range(len(self.layout.branches))
-        stages = range(len(self.aligned_stages))
-        result["branch_loss"] = np.array([report.segmentation.get(b, np.nan) for b in branches])
-        result["agwd_dice"] = np.array(report.dice_weights)
-        result["agwd_cross_entropy"] = np.array(report.cross_entropy_weights)
-        result["alignment_loss"] = report.alignment
-        for key in ("reward", "similarity", "entropy", "rotation"):
-            result[key] = np.array([learnt[s][key] if learnt else np.nan for s in stages])
-        return result
+    def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[PoseReport, dict[str, float | Tensor]]:
+        """Return what the agents learn from; log the losses of branches and alignment, and AGWD's weights."""
+        losses, self.loss.report = self.loss.report, None  # releases the step's feature maps
+        output, names = losses.output, self.layout.names
+        alignments = dict(zip(map(int, self.module.xalign), output.alignments, strict=False))
+        cubes = self._label_cubes(batch["target"], output) if alignments else None
+        values = {
+            "alignment_loss": losses.alignment,
+            **{f"train_loss_{names[b]}": value for b, value in losses.segmentation.items()},
+            **{f"agwd_dice_{name}": w for name, w in zip(names, losses.dice_weights, strict=True)},
+            **{f"agwd_cross_entropy_{name}": w for name, w in zip(names, losses.cross_entropy_weights, strict=True)},
+        }
+        return PoseReport(batch, loss, self.progress, alignments, losses.dice, cubes), values
 
-    def _label_cubes(self, target: Any, output: Any) -> tuple[torch.Tensor, torch.Tensor] | None:
+    def _label_cubes(self, target: Target, output: BranchOutput) -> tuple[Tensor, Tensor] | None:
         """Return the label cubes of the links' main and auxiliary samples, where the similarity is anatomical."""
         if self.settings.similarity != "anatomical":
             return None
-        finest = target[0] if isinstance(target, list) else target
-        samples = list(range(len(finest)))
         num_classes = None if self.label_manager.has_regions else len(self.label_manager.foreground_labels)
         cubes = []
         for branch in range(len(self.layout.branches)):
-            labels = self.loss.target_of_branch(finest, branch, samples).to(self.device)
+            labels = self._targets.take(finest(target), branch).to(self.device)
             if self.label_manager.has_regions and self.label_manager.has_ignore_label:
                 labels = labels[:, :-1]
             cubes.append(label_cube(labels, num_classes))
@@ -208,6 +177,19 @@ class RLXAlignTrainer(AgentTrainer):
         links = torch.tensor(output.link_samples, device=self.device)
         main, auxiliary = output.alignments[0].context["branches"].unbind(1)
         return stacked[main, links], stacked[auxiliary, links]
+
+    def own_panels(self) -> Sequence[Panel]:
+        """Return the branches' losses and pseudo Dice, AGWD's weights and the alignment loss."""
+
+        def per_branch(*keys: str) -> tuple[str, ...]:
+            return tuple(f"{key}_{name}" for key in keys for name in self.layout.names)
+
+        return (
+            Panel("training loss per branch", "Dice loss + cross entropy", per_branch("train_loss")),
+            Panel("pseudo Dice per branch, other branches withheld", "Dice", per_branch("pseudo_dice"), None),
+            Panel("AGWD weights", "weight", per_branch("agwd_dice", "agwd_cross_entropy")),
+            Panel("alignment loss", "InfoNCE + cosine", ("alignment_loss",)),
+        )
 
     # ---- validation ------------------------------------------------------------------------------------------------
 
@@ -235,7 +217,7 @@ class RLXAlignTrainer(AgentTrainer):
             return {"loss": np.nan, **dict.fromkeys(("tp_hard", "fp_hard", "fn_hard"), np.zeros(heads))}
         data = torch.zeros_like(batch["data"][rows])
         data[:, channels] = batch["data"][rows][:, channels]
-        target = self.loss.target_of_branch(batch["target"], branch, rows)
+        target = self._targets.take(batch["target"], branch, rows)
         # nnU-Net's step overwrites the ignore label in the target.
         target = [t.clone() for t in target] if isinstance(target, list) else target.clone()
         return super().validation_step({"data": data, "target": target})
@@ -256,35 +238,6 @@ class RLXAlignTrainer(AgentTrainer):
         table = summarize_per_branch(join(self.output_folder, "validation"), dataset, self.layout)
         self.print_to_log_file(f"Mean validation Dice per branch:\n{table}")
 
-    # ---- logging ---------------------------------------------------------------------------------------------------
-
-    def _log_keys(self) -> list[str]:
-        per_branch = ("train_loss", "pseudo_dice", "agwd_dice", "agwd_cross_entropy")
-        per_stage = ("reward", "similarity", "policy_entropy", "rotation")
-        return [
-            "alignment_loss",
-            *(f"{key}_{name}" for key in per_branch for name in self.layout.names),
-            *(f"{key}_stage{stage}" for key in per_stage for stage in self.aligned_stages),
-        ]
-
-    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
-        """Log as nnU-Net does, and what the branches and agents did."""
-        super().on_train_epoch_end(train_outputs)
-        self.logger.log("alignment_loss", np.mean([o["alignment_loss"] for o in train_outputs]), self.current_epoch)
-        columns = {"train_loss": "branch_loss", "agwd_dice": "agwd_dice", "agwd_cross_entropy": "agwd_cross_entropy"}
-        for key, source in columns.items():
-            means = mean_without_nan([o[source] for o in train_outputs])
-            for name, value in zip(self.layout.names, means, strict=True):
-                self.logger.log(f"{key}_{name}", value, self.current_epoch)
-        for key, source in {"reward": "reward", "similarity": "similarity", "policy_entropy": "entropy"}.items():
-            means = mean_without_nan([o[source] for o in train_outputs])
-            for stage, value in zip(self.aligned_stages, means, strict=True):
-                self.logger.log(f"{key}_stage{stage}", value, self.current_epoch)
-        for column, stage in enumerate(self.aligned_stages):
-            drawn = [o["rotation"][column] for o in train_outputs if not np.isnan(o["rotation"][column])]
-            mode = float(np.bincount(np.array(drawn, dtype=int)).argmax()) if drawn else np.nan
-            self.logger.log(f"rotation_stage{stage}", mode, self.current_epoch)
-
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Log as nnU-Net does, and the pseudo Dice of every branch alone."""
         super().on_validation_epoch_end(val_outputs)
@@ -293,17 +246,8 @@ class RLXAlignTrainer(AgentTrainer):
         )
         denominator = 2 * tp + fp + fn
         dice = np.divide(2 * tp, denominator, out=np.full(tp.shape, np.nan), where=denominator > 0)
-        for name, value in zip(self.layout.names, mean_without_nan(dice.T), strict=True):
-            self.logger.log(f"pseudo_dice_{name}", value, self.current_epoch)
-
-    def on_epoch_end(self) -> None:
-        """Finish the epoch as nnU-Net does; print and draw what the branches and agents did."""
-        for key in self._log_keys():
-            if key.startswith(("train_loss", "pseudo_dice", "reward", "policy_entropy", "rotation")):
-                self.print_to_log_file(key, np.round(self.logger.get_value(key, step=-1), decimals=4))
-        super().on_epoch_end()
-        log = self.logger.local_logger.my_fantastic_logging
-        plot_progress({key: log[key] for key in self._log_keys()}, PANELS, join(self.output_folder, "progress_rl.png"))
+        for name, values in zip(self.layout.names, dice, strict=True):
+            self.logger.log(f"pseudo_dice_{name}", mean(values), self.current_epoch)
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 
@@ -318,3 +262,18 @@ class RLXAlignTrainer(AgentTrainer):
 
     def _adaptive_weights(self) -> list[AdaptiveWeights]:
         return [w for w in (self.loss.dice_weights, self.loss.cross_entropy_weights) if w is not None]
+
+
+def without_term(loss: Any, weight: str) -> Any:
+    """Return nnU-Net's loss with the weight of one of its terms set to 0.
+
+    Raises
+    ------
+    AttributeError
+        If nnU-Net's loss has no such weight any more: a new attribute of the old name would change nothing.
+    """
+    terms = loss.loss if isinstance(loss, DeepSupervisionWrapper) else loss
+    if not hasattr(terms, weight):
+        raise AttributeError(f"nnU-Net's {type(terms).__name__} has no {weight}: see tests/test_nnunet_hooks.py")
+    setattr(terms, weight, 0)
+    return loss

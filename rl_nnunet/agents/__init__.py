@@ -1,1 +1,1 @@
-"""Policies, rotations and policy optimization; knows nothing of nnU-Net."""
+"""What trains policies: the interface of an agent, PPO, rewards, and our agents; knows nothing of nnU-Net."""

@@ -14,9 +14,10 @@ import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from rl_nnunet.agents.transitions import Transitions, select
+from rl_nnunet.progress_plot import Panel
 
+if TYPE_CHECKING:
     from torch import Tensor
 
 
@@ -199,6 +200,11 @@ class PPO:
         Maps states (N, S) to values (N,); see `Critic`. Its weights are in `state_dict`.
     config : PPOConfig
         Hyperparameters.
+
+    Attributes
+    ----------
+    transitions : Transitions
+        What is collected; whoever owns the agent records it there.
     """
 
     def __init__(self, policy: nn.Module, critic: nn.Module, config: PPOConfig) -> None:
@@ -211,68 +217,11 @@ class PPO:
         common = {"eps": 1e-5, "weight_decay": config.weight_decay}
         self._policy_optimizer = torch.optim.Adam(self._policy_parameters, lr=config.policy_learning_rate, **common)
         self._critic_optimizer = torch.optim.Adam(self._critic_parameters, lr=config.critic_learning_rate, **common)
-        self._transitions: list[dict[str, Any]] = []
+        self.transitions = Transitions()
 
     def __len__(self) -> int:
         """Return how many transitions are stored."""
-        return sum(len(transitions["reward"]) for transitions in self._transitions)
-
-    def record(
-        self,
-        state: Tensor,
-        context: dict[str, Tensor],
-        action: Tensor,
-        log_probability: Tensor,
-        reward: Tensor,
-        next_state: Tensor,
-        terminal: Tensor | None = None,
-    ) -> None:
-        """Store n transitions as detached, contiguous copies (float32 where floating point) on their device.
-
-        Parameters
-        ----------
-        state, next_state : Tensor
-            s_t and s_t+1, shape (n, S).
-        context : dict of str to Tensor
-            What the policy's ``evaluate`` needs besides the action, each of shape (n, ...); may be empty. The keys
-            are the same in every call.
-        action : Tensor
-            Shape (n, ...).
-        log_probability : Tensor
-            Of the action under the policy that drew it, in nats, shape (n,).
-        reward : Tensor
-            Shape (n,).
-        terminal : Tensor, optional
-            Booleans, shape (n,): the episode ended with this action, and nothing that follows `next_state` counts.
-            None where it goes on.
-
-        Raises
-        ------
-        ValueError
-            If a shape is not as stated.
-        """
-        n = len(reward) if reward.dim() == 1 else -1
-        terminal = torch.zeros_like(reward, dtype=torch.bool) if terminal is None else terminal
-        shapes = {name: tuple(x.shape) for name, x in {**context, "action": action, "terminal": terminal}.items()}
-        valid = reward.shape == log_probability.shape == (n,) and state.dim() == 2
-        valid = valid and state.shape == next_state.shape and len(state) == n
-        if not valid or any(shape[:1] != (n,) for shape in shapes.values()):
-            raise ValueError(
-                f"Transitions of unequal number or bad shape: state {tuple(state.shape)}, next_state "
-                f"{tuple(next_state.shape)}, log_probability {tuple(log_probability.shape)}, "
-                f"reward {tuple(reward.shape)}, {shapes}."
-            )
-        self._transitions.append(
-            {
-                "state": _stored(state),
-                "context": {name: _stored(x) for name, x in context.items()},
-                "action": _stored(action),
-                "log_probability": _stored(log_probability),
-                "reward": _stored(reward),
-                "next_state": _stored(next_state),
-                "terminal": _stored(terminal),
-            }
-        )
+        return len(self.transitions)
 
     def update_if_ready(self) -> dict[str, float] | None:
         """Update the policy and the critic once N transitions are stored, and forget them.
@@ -288,7 +237,7 @@ class PPO:
         count = len(self)
         if count < self.config.transitions_per_update:
             return None
-        config, batch = self.config, _concatenate(self._transitions)
+        config, batch = self.config, self.transitions.take_all()
         totals: dict[str, Tensor] = {}
         with torch.enable_grad(), torch.autocast(batch["reward"].device.type, enabled=False):
             # Advantages and targets come from the critic as it was during collection and stay fixed. Advantages are
@@ -301,10 +250,9 @@ class PPO:
             batch |= {"next_value": next_value, "advantage": advantage}
             for _ in range(config.epochs):
                 for indices in torch.randperm(count).split(config.minibatch_size):
-                    metrics = self._step(_select(batch, indices.to(advantage.device)))
+                    metrics = self._step(select(batch, indices.to(advantage.device)))
                     for name, metric in metrics.items():
                         totals[name] = totals.get(name, 0) + metric * len(indices)
-        self._transitions.clear()
         means = {name: total.item() / (config.epochs * count) for name, total in totals.items()}
         return {**means, "reward": batch["reward"].mean().item()}
 
@@ -347,7 +295,7 @@ class PPO:
             "critic": self.critic.state_dict(),
             "policy_optimizer": self._policy_optimizer.state_dict(),
             "critic_optimizer": self._critic_optimizer.state_dict(),
-            "transitions": list(self._transitions),
+            "transitions": self.transitions.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -356,30 +304,21 @@ class PPO:
         self.critic.load_state_dict(state["critic"])
         self._policy_optimizer.load_state_dict(state["policy_optimizer"])
         self._critic_optimizer.load_state_dict(state["critic_optimizer"])
-        self._transitions = [_map(lambda x: x.to(device), stored) for stored in state["transitions"]]
+        self.transitions.load_state_dict(state["transitions"], device)
 
 
-def _stored(x: Tensor) -> Tensor:
-    """Return a detached, contiguous copy, in float32 where it is floating point."""
-    dtype = torch.float32 if x.is_floating_point() else x.dtype
-    return x.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
+def diagnostic_panels(name: str) -> tuple[Panel, ...]:
+    """Return what to draw of the updates of an agent of some name: whether PPO's steps are of a size that it can take.
+
+    The approximate KL divergence between the policies before and after should stay below some hundredths of a nat, the
+    fraction of clipped ratios below a third; both at 0 mean that nothing is learnt.
+    """
+    return (
+        Panel("PPO: approximate KL divergence of an update", "nats", (f"approximate_kl_{name}",)),
+        Panel("PPO: fraction of clipped ratios", "fraction", (f"clip_fraction_{name}",)),
+    )
 
 
-def _concatenate(chunks: list[dict[str, Any]]) -> dict[str, Any]:
-    """Join recorded transitions along their first axis."""
-    return {
-        name: _concatenate([chunk[name] for chunk in chunks])
-        if isinstance(first, dict)
-        else torch.cat([chunk[name] for chunk in chunks])
-        for name, first in chunks[0].items()
-    }
-
-
-def _map(function: Callable[[Tensor], Tensor], transitions: dict[str, Any]) -> dict[str, Any]:
-    """Apply a function to every tensor of the transitions."""
-    return {name: _map(function, x) if isinstance(x, dict) else function(x) for name, x in transitions.items()}
-
-
-def _select(transitions: dict[str, Any], indices: Tensor) -> dict[str, Any]:
-    """Return the transitions of the given indices."""
-    return _map(lambda x: x[indices], transitions)
+def diagnostics(update: dict[str, float] | None, name: str) -> dict[str, float]:
+    """Return the log entries of `diagnostic_panels`, given what `PPO.update_if_ready` returned; none without update."""
+    return {f"{key}_{name}": update[key] for key in ("approximate_kl", "clip_fraction")} if update else {}

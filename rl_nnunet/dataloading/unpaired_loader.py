@@ -12,7 +12,6 @@ from typing import Any
 
 import blosc2
 import numpy as np
-import torch
 from batchgenerators.dataloading.data_loader import DataLoader
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
@@ -20,11 +19,8 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from rl_nnunet.branches import Branch, BranchLayout
 from rl_nnunet.errors import InputError
-
-CONSTANT_TOLERANCE = 1e-4
-"""An absent channel is constant to about 1e-7 after nnU-Net's preprocessing; an image varies by about 1."""
-PROBE_EDGE = 32
-"""Edge in voxels of the central block by which a case's branches are told; no real image is constant there."""
+from rl_nnunet.presence import branches_of_case
+from rl_nnunet.targets import join_targets
 
 
 class BranchChannels:
@@ -56,18 +52,6 @@ class BranchDataset:
         """Load a case as nnU-Net's data sets do, with the branch's channels only."""
         data, segmentation, previous, properties = self.dataset.load_case(identifier)
         return BranchChannels(data, self.branch.channels), segmentation, previous, properties
-
-
-def branches_of_case(data: np.ndarray | blosc2.NDArray, layout: BranchLayout) -> tuple[str, ...]:
-    """Return the names of the branches that a preprocessed case has.
-
-    A branch is absent where each of its channels is constant within the central block: an all-zero image stays
-    constant through nnU-Net's preprocessing (to about 1e-7).
-    """
-    center = [slice(max(0, s // 2 - PROBE_EDGE // 2), s // 2 + PROBE_EDGE // 2 + 1) for s in data.shape[1:]]
-    probe = np.asarray(data[(slice(None), *center)])
-    varies = [np.ptp(channel) > CONSTANT_TOLERANCE for channel in probe]
-    return tuple(branch.name for branch in layout.branches if any(varies[c] for c in branch.channels))
 
 
 def cases_per_branch(dataset: nnUNetBaseDataset, layout: BranchLayout) -> dict[str, list[str]]:
@@ -188,8 +172,4 @@ class UnpairedDataLoader(DataLoader):
             # Nobody looks at the target of a branch that is not there: any of the right shape will do.
             targets.append((batch or example)["target"])
             keys[branch.name] = list(batch["keys"]) if batch else []
-        if isinstance(targets[0], list):
-            target = [torch.cat(scale, dim=1) for scale in zip(*targets, strict=True)]
-        else:
-            target = torch.cat(targets, dim=1)
-        return {"data": data, "target": target, "keys": keys}
+        return {"data": data, "target": join_targets(targets), "keys": keys}

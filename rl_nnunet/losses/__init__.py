@@ -1,1 +1,1 @@
-"""Losses of RL-U2Net; knows nothing of nnU-Net."""
+"""Differentiable terms, to be minimized; knows nothing of nnU-Net."""

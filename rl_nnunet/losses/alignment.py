@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional
 
-from rl_nnunet.losses.similarity import check_maps, feature_cosine
-
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -85,6 +83,38 @@ def cosine_embedding(main: Tensor, aligned: Tensor) -> Tensor:
         If the shapes differ or have fewer than three axes.
     """
     return 1 - feature_cosine(main, aligned).mean()
+
+
+def feature_cosine(main: Tensor, auxiliary: Tensor) -> Tensor:
+    """Return the cosine similarity of two feature maps, averaged over positions.
+
+    Parameters
+    ----------
+    main, auxiliary : Tensor
+        Shape (L, C, *spatial).
+
+    Returns
+    -------
+    Tensor
+        Shape (L,), float32, in [-1, 1]; a position where either map is zero in all channels counts as 0.
+        Differentiable.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or have fewer than three axes.
+    """
+    check_maps(main, auxiliary)
+    cosine = functional.cosine_similarity(main.float(), auxiliary.float(), dim=1)
+    return cosine.flatten(1).mean(dim=1)
+
+
+def check_maps(main: Tensor, auxiliary: Tensor) -> None:
+    """Raise ValueError unless both are maps (N, C, *spatial) of one shape."""
+    if main.shape != auxiliary.shape or main.dim() < 3:
+        raise ValueError(
+            f"Expected two maps of one shape (N, C, *spatial), got {tuple(main.shape)} and {tuple(auxiliary.shape)}."
+        )
 
 
 def _embed_positions(x: Tensor, grid: int) -> Tensor:

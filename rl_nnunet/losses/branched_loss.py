@@ -12,33 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.alignment import cosine_embedding, info_nce
-
-
-class AlignedMaps(Protocol):
-    """Main and aligned auxiliary maps of one XAlign module, each (links, C, *spatial)."""
-
-    main: Tensor
-    aligned: Tensor
-
-
-class BranchedOutput(Protocol):
-    """What the network returns while it trains; see `rl_nnunet.networks.rl_u2net.BranchOutput`."""
-
-    logits: list
-    samples: list[list[int]]
-    alignments: list
-    link_samples: list[int]
-
-    def mean_logits(self) -> list[Tensor] | Tensor:
-        """Return the mean of the logits of each sample's present branches."""
-        ...
+from rl_nnunet.outputs import Alignment, BranchOutput
+from rl_nnunet.targets import BranchTargets, Target
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ class LossReport:
         AGWD's weight of every branch.
     alignment : float
         The alignment loss before its weight.
-    output : BranchedOutput
+    output : BranchOutput
         The network's output.
     """
 
@@ -84,21 +65,18 @@ class LossReport:
     dice_weights: list[float]
     cross_entropy_weights: list[float]
     alignment: float
-    output: BranchedOutput
+    output: BranchOutput
 
 
 class BranchedLoss(nn.Module):
-    """Loss over a `BranchedOutput` and nnU-Net's targets.
+    """Loss over a `BranchOutput` and nnU-Net's targets.
 
     Parameters
     ----------
     dice, cross_entropy : callable
         Map (logits, target) to a scalar. `dice` is nnU-Net's negative soft Dice, in [-1, 0].
-    num_branches : int
-        Branches of the network.
-    own_targets : bool
-        True for unpaired data: the targets of the branches lie behind each other in the channel axis. False for paired
-        data: one target for all.
+    targets : BranchTargets
+        How the targets of the branches lie in a batch.
     dice_weights, cross_entropy_weights : AdaptiveWeights or None
         AGWD for either term; None weighs all branches equally (the ablation "w/o AGWD").
     alignment : AlignmentLossConfig or None
@@ -109,8 +87,7 @@ class BranchedLoss(nn.Module):
         self,
         dice: Callable[..., Tensor],
         cross_entropy: Callable[..., Tensor],
-        num_branches: int,
-        own_targets: bool,
+        targets: BranchTargets,
         dice_weights: AdaptiveWeights | None,
         cross_entropy_weights: AdaptiveWeights | None,
         alignment: AlignmentLossConfig | None,
@@ -118,21 +95,20 @@ class BranchedLoss(nn.Module):
         super().__init__()
         self.dice = dice
         self.cross_entropy = cross_entropy
-        self.num_branches = num_branches
-        self.own_targets = own_targets
+        self.targets = targets
         self.dice_weights = dice_weights
         self.cross_entropy_weights = cross_entropy_weights
         self.alignment = alignment
         self.report: LossReport | None = None
 
-    def forward(self, output: BranchedOutput | Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
+    def forward(self, output: BranchOutput | Tensor | list[Tensor], target: Target) -> Tensor:
         """Return the loss; of a plain segmentation (the network in evaluation mode) nnU-Net's own."""
-        if not hasattr(output, "logits"):
+        if not isinstance(output, BranchOutput):
             return self.dice(output, target) + self.cross_entropy(output, target)
         dice, cross_entropy = {}, {}
         for branch, (logits, samples) in enumerate(zip(output.logits, output.samples, strict=True)):
             if logits is not None:
-                branch_target = self.target_of_branch(target, branch, samples)
+                branch_target = self.targets.take(target, branch, samples)
                 dice[branch] = self.dice(logits, branch_target)
                 # nnU-Net returns a plain 0 where all voxels are ignored.
                 cross_entropy[branch] = torch.as_tensor(
@@ -154,32 +130,22 @@ class BranchedLoss(nn.Module):
             output=output,
         )
         total = dice_total + entropy_total
-        if not self.own_targets and len(dice) > 1:
+        if not self.targets.are_joined and len(dice) > 1:
             total = total + self.decision_loss(output, target)
         return total if self.alignment is None else total + self.alignment.weight * alignment
 
-    def decision_loss(self, output: BranchedOutput, target: Tensor | list[Tensor]) -> Tensor:
+    def decision_loss(self, output: BranchOutput, target: Target) -> Tensor:
         """Return the loss of the mean of the branches, which share one target."""
         decision = output.mean_logits()
         return self.dice(decision, target) + self.cross_entropy(decision, target)
 
-    def target_of_branch(
-        self, target: Tensor | list[Tensor], branch: int, samples: Sequence[int]
-    ) -> Tensor | list[Tensor]:
-        """Return the target of some samples in one branch, with the structure (tensor or scales) of `target`."""
-        if isinstance(target, list):
-            return [self.target_of_branch(scale, branch, samples) for scale in target]
-        if self.own_targets:
-            target = target.chunk(self.num_branches, dim=1)[branch]
-        return target if list(samples) == list(range(len(target))) else target[list(samples)]
-
     def _balance(self, losses: dict[int, Tensor], weights: AdaptiveWeights | None) -> tuple[Tensor, list[float]]:
         if weights is None:
-            return sum(losses.values()), [1.0] * self.num_branches
+            return sum(losses.values()), [1.0] * self.targets.num_branches
         current = weights.update(losses)
         return sum(current[branch] * loss for branch, loss in losses.items()), current.tolist()
 
-    def _alignment(self, alignments: Sequence[AlignedMaps], device: torch.device) -> Tensor:
+    def _alignment(self, alignments: Sequence[Alignment], device: torch.device) -> Tensor:
         if self.alignment is None or not alignments:
             return torch.zeros((), device=device)
         losses = [

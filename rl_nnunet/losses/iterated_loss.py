@@ -16,28 +16,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-FUSION_WEIGHT = 4.0
-"""lambda of eq. 2; the network's decision weighs its outputs with it, too."""
-
-
-class Iteration(Protocol):
-    """What one iteration returns; see `rl_nnunet.networks.intra_inter_net.IterationOutput`."""
-
-    fused: list[Tensor] | Tensor
-    modalities: list[Tensor | None]
-    decision: Tensor
-
-
-class IteratedOutput(Protocol):
-    """What the network returns while it trains; see `rl_nnunet.networks.intra_inter_net.IntraInterOutput`."""
-
-    iterations: list
-    samples: list[list[int]]
+from rl_nnunet.outputs import IntraInterOutput, IterationOutput
+from rl_nnunet.targets import Target
+from rl_nnunet.targets import finest as finest_target
 
 
 @dataclass
@@ -50,14 +35,14 @@ class IteratedLossReport:
         Loss of the fused output and of the decision, last iteration.
     modalities : list of float
         Loss of each modality's own output, mean over the iterations; NaN where no sample has it.
-    output : IteratedOutput
+    output : IntraInterOutput
         The network's output.
     """
 
     fused: float
     decision: float
     modalities: list[float]
-    output: IteratedOutput
+    output: IntraInterOutput
 
 
 class IteratedLoss(nn.Module):
@@ -69,24 +54,28 @@ class IteratedLoss(nn.Module):
         Maps (output, target) of the fused output to a scalar; both are lists over scales with deep supervision.
     finest : callable
         Maps (logits, target) at full resolution to a scalar, for the decision and the modalities' own outputs.
+    fused_output_weight : float
+        lambda of eq. 2; the network's decision weighs its outputs with it, too, so that it stands in the plans.
     """
 
-    def __init__(self, fused: Callable[..., Tensor], finest: Callable[..., Tensor]) -> None:
+    def __init__(self, fused: Callable[..., Tensor], finest: Callable[..., Tensor], fused_output_weight: float) -> None:
         super().__init__()
         self.fused = fused
         self.finest = finest
+        self.fused_output_weight = fused_output_weight
         self.report: IteratedLossReport | None = None
 
-    def forward(self, output: IteratedOutput | Tensor | list[Tensor], target: Tensor | list[Tensor]) -> Tensor:
+    def forward(self, output: IntraInterOutput | Tensor | list[Tensor], target: Target) -> Tensor:
         """Return the loss; of a plain segmentation (the network in evaluation mode) nnU-Net's own."""
-        if not hasattr(output, "iterations"):
+        if not isinstance(output, IntraInterOutput):
             return self.fused(output, target)
-        finest = target[0] if isinstance(target, list) else target
+        finest = finest_target(target)
         fused = [self.fused(iteration.fused, target) for iteration in output.iterations]
         decision = [self.finest(iteration.decision, finest) for iteration in output.iterations]
         own = [self._own_losses(iteration, output.samples, finest) for iteration in output.iterations]
         present = [m for m, loss in enumerate(own[0]) if loss is not None]
-        total = FUSION_WEIGHT / 2 * (sum(fused) + sum(decision)) + sum(losses[m] for losses in own for m in present)
+        fusion = self.fused_output_weight
+        total = fusion / 2 * (sum(fused) + sum(decision)) + sum(losses[m] for losses in own for m in present)
         own_means = [torch.stack([losses[m] for losses in own]).mean() for m in present]
         # One transfer from the device for everything that is reported.
         values = torch.stack([fused[-1], decision[-1], *own_means]).detach().float().tolist()
@@ -94,10 +83,10 @@ class IteratedLoss(nn.Module):
         self.report = IteratedLossReport(
             *values[:2], [modalities.get(m, float("nan")) for m in range(len(output.samples))], output
         )
-        return total / (len(fused) * (FUSION_WEIGHT + len(present)))
+        return total / (len(fused) * (fusion + len(present)))
 
     def _own_losses(
-        self, iteration: Iteration, samples: Sequence[Sequence[int]], target: Tensor
+        self, iteration: IterationOutput, samples: Sequence[Sequence[int]], target: Tensor
     ) -> list[Tensor | None]:
         return [
             None if logits is None else self.finest(logits, target if len(rows) == len(target) else target[list(rows)])

@@ -1,1 +1,1 @@
-"""Networks that nnU-Net builds from the plans."""
+"""Networks that nnU-Net builds from the plans; knows nothing of trainers."""

@@ -36,66 +36,21 @@ iteration and not of T + 1. A prediction runs heads and decoder only once, in th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
-from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
-from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
-from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.conv import _ConvNd
 from torch.utils.checkpoint import checkpoint
 
-from rl_nnunet.agents.gaussian_policy import RecurrentGaussianPolicy, weights_of
-from rl_nnunet.agents.weight_agents import Episode
-from rl_nnunet.losses.iterated_loss import FUSION_WEIGHT
-from rl_nnunet.networks.presence import rows_of, tell_present, withhold
+from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
+from rl_nnunet.outputs import Episode, IntraInterOutput, IterationOutput
+from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
+from rl_nnunet.presence import rows_of, tell_present, withhold
 
 AGENTS = ("intra", "inter")
-
-
-class IterationOutput(NamedTuple):
-    """What one iteration returns.
-
-    Attributes
-    ----------
-    fused : list of Tensor or Tensor
-        O_fusion: nnU-Net's deep-supervision scales, finest first, or one tensor without deep supervision.
-    modalities : list of Tensor or None
-        O_m, (samples with the modality, classes, *spatial); None where no sample has it.
-    decision : Tensor
-        Weighted sum of all outputs, (B, classes, *spatial).
-    """
-
-    fused: list[Tensor] | Tensor
-    modalities: list[Tensor | None]
-    decision: Tensor
-
-
-class IntraInterOutput(NamedTuple):
-    """What the network returns while it trains.
-
-    Attributes
-    ----------
-    iterations : list of IterationOutput
-        Iterations 0 to T.
-    samples : list of list of int
-        Per modality, the samples of the batch that have it.
-    kept : Tensor
-        Booleans (B, M): what was fused.
-    episodes : dict of str to Episode
-        What each agent saw and did.
-    """
-
-    iterations: list[IterationOutput]
-    samples: list[list[int]]
-    kept: Tensor
-    episodes: dict[str, Episode]
 
 
 class ModalityHead(nn.Module):
@@ -120,11 +75,12 @@ class ModalityHead(nn.Module):
 class IntraInterNet(nn.Module):
     """One encoder per modality, whose features two agents weigh.
 
-    The first block of parameters is that of nnU-Net's ``ResidualEncoderUNet`` or, with `n_conv_per_stage` in place of
-    `n_blocks_per_stage`, of ``PlainConvUNet``, with the same meaning. Every input channel is a modality.
+    Every input channel is a modality.
 
     Parameters
     ----------
+    input_channels, num_classes, deep_supervision
+        Given by nnU-Net.
     modality_names : sequence of str
         Names of the input channels.
     blank_values : sequence of float
@@ -136,34 +92,23 @@ class IntraInterNet(nn.Module):
     modality_dropout : float
         Probability, per sample and training step, that one modality is withheld.
     hidden_size : int
-        Of the agents' recurrent networks.
+        Of the policies' recurrent networks.
+    fused_output_weight : float
+        lambda of eq. 2, by which the decision divides the modalities' own outputs.
+    **backbone
+        Fields of `rl_nnunet.networks.backbone.Backbone`.
 
     Raises
     ------
     ValueError
-        If not exactly one kind of encoder is given, an agent is unknown, or there are agents but no iterations or the
-        other way round.
+        If an agent is unknown, there are agents but no iterations or the other way round, or the backbone cannot be
+        built.
     """
 
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence[Sequence[int]],
-        strides: Sequence[Sequence[int]],
         num_classes: int,
-        n_conv_per_stage_decoder: Sequence[int],
-        n_blocks_per_stage: Sequence[int] | None = None,
-        n_conv_per_stage: Sequence[int] | None = None,
-        conv_bias: bool = False,
-        norm_op: type[nn.Module] | None = None,
-        norm_op_kwargs: dict[str, Any] | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict[str, Any] | None = None,
-        nonlin: type[nn.Module] | None = None,
-        nonlin_kwargs: dict[str, Any] | None = None,
         deep_supervision: bool = False,
         *,
         modality_names: Sequence[str],
@@ -172,50 +117,35 @@ class IntraInterNet(nn.Module):
         iterations: int = 3,
         modality_dropout: float = 0.25,
         hidden_size: int = 64,
+        fused_output_weight: float = 4.0,
+        **backbone: Any,
     ) -> None:
         super().__init__()
-        if (n_blocks_per_stage is None) == (n_conv_per_stage is None):
-            raise ValueError("give exactly one of n_blocks_per_stage and n_conv_per_stage")
+        plan = Backbone(**backbone)
         if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
             raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
         self.modality_names = list(modality_names)
         self.iterations = iterations
         self.modality_dropout = modality_dropout
+        self.fused_output_weight = fused_output_weight
+        self.dimension = plan.dimension
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
-        block_options = {
-            "conv_op": conv_op, "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs,
-            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
-            "nonlin_kwargs": nonlin_kwargs,
-        }  # fmt: skip
-        topology = {
-            "input_channels": features_per_stage[0], "n_stages": n_stages, "features_per_stage": features_per_stage,
-            "kernel_sizes": kernel_sizes, "strides": strides, "return_skips": True, **block_options,
-        }  # fmt: skip
-        if n_blocks_per_stage is not None:
-            encoder, own = ResidualEncoder, {"n_blocks_per_stage": n_blocks_per_stage, "disable_default_stem": True}
-        else:
-            encoder, own = PlainConvEncoder, {"n_conv_per_stage": n_conv_per_stage}
+        features = plan.features_per_stage
         self.groups = [[channel] for channel in range(input_channels)]
-        self.stems = nn.ModuleList(
-            StackedConvBlocks(num_convs=1, input_channels=1, output_channels=features_per_stage[0],
-                              kernel_size=kernel_sizes[0], initial_stride=1, **block_options)
-            for _ in self.groups
-        )  # fmt: skip
-        self.encoders = nn.ModuleList(encoder(**topology, **own) for _ in self.groups)
-        self.heads = nn.ModuleList(ModalityHead(conv_op, features_per_stage, num_classes) for _ in self.groups)
-        self.fusions = nn.ModuleList(conv_op(len(self.groups) * size, size, 1) for size in features_per_stage)
-        self.decoder = UNetDecoder(self.encoders[0], num_classes, n_conv_per_stage_decoder, deep_supervision)
-        sizes = {"intra": features_per_stage[0], "inter": len(self.groups)}
-        self.agents = nn.ModuleDict(
-            {name: RecurrentGaussianPolicy(features_per_stage[-1], sizes[name], hidden_size) for name in agents}
+        self.stems = nn.ModuleList(plan.build_stem(1) for _ in self.groups)
+        self.encoders = nn.ModuleList(plan.build_encoder() for _ in self.groups)
+        self.heads = nn.ModuleList(ModalityHead(plan.conv_op, features, num_classes) for _ in self.groups)
+        self.fusions = nn.ModuleList(plan.conv_op(len(self.groups) * size, size, 1) for size in features)
+        self.decoder = plan.build_decoder(self.encoders[0], num_classes, deep_supervision)
+        sizes = {"intra": features[0], "inter": len(self.groups)}
+        self.policies = nn.ModuleDict(
+            {name: RecurrentGaussianPolicy(features[-1], sizes[name], hidden_size) for name in agents}
         )
-        self.dimension = convert_conv_op_to_dim(conv_op)
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """Initialize as nnU-Net does; nnU-Net applies this to every module."""
-        InitWeights_He(1e-2)(module)
-        init_last_bn_before_add_to_0(module)
+        initialize_as_nnunet(module)
 
     def forward(self, x: Tensor) -> IntraInterOutput | Tensor | list[Tensor]:
         """Segment a batch.
@@ -240,7 +170,7 @@ class IntraInterNet(nn.Module):
         ]
         weights = {"intra": x.new_ones(len(x), self.fusions[0].out_channels), "inter": x.new_ones(len(x), x.shape[1])}
         history: dict[str, list[Tensor]] = {name: [] for name in AGENTS}
-        acts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.agents}
+        acts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.policies}
         outputs = []
         for iteration in range(self.iterations + 1):
             is_last = iteration == self.iterations
@@ -253,7 +183,7 @@ class IntraInterNet(nn.Module):
             if not is_last:
                 self._act(dict(zip(AGENTS, observed, strict=True)), history, acts, weights)
         if self.training:
-            return IntraInterOutput(outputs, samples, kept, self._episodes(history, acts))
+            return IntraInterOutput(outputs, samples, self._episodes(history, acts))
         if self.decoder.deep_supervision:
             return [outputs[-1].decision, *outputs[-1].fused[1:]]
         return outputs[-1].decision
@@ -292,7 +222,7 @@ class IntraInterNet(nn.Module):
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )
-        decision = (fused[0] if isinstance(fused, list) else fused) + weighted / FUSION_WEIGHT
+        decision = (fused[0] if isinstance(fused, list) else fused) + weighted / self.fused_output_weight
         return IterationOutput(fused, own, decision), *observed
 
     def _fuse(self, maps: list[list[Tensor] | None], stage: int, inter: Tensor, samples: list[list[int]]) -> Tensor:
@@ -328,7 +258,7 @@ class IntraInterNet(nn.Module):
         weights: dict[str, Tensor],
     ) -> None:
         """Let the agents propose the next weights; drawn in training, the most probable ones otherwise."""
-        for name, policy in self.agents.items():
+        for name, policy in self.policies.items():
             history[name].append(observed[name])
             action, log_probability = policy.act(torch.stack(history[name], 1), most_probable=not self.training)
             acts[name].append((action, log_probability))

@@ -13,70 +13,16 @@ one modality, the other, and both. The network is described by plain keyword arg
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
-from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
-from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
-from dynamic_network_architectures.building_blocks.simple_conv_blocks import StackedConvBlocks
-from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
-from dynamic_network_architectures.initialization.weight_init import InitWeights_He, init_last_bn_before_add_to_0
 from torch import Tensor, nn
-from torch.nn.modules.conv import _ConvNd
 
-from rl_nnunet.networks.presence import blank_channels, present_groups, rows_of, tell_present, withhold
-from rl_nnunet.networks.swin_encoder import SwinEncoder
-from rl_nnunet.networks.xalign import Alignment, Links, ResidualFusion, XAlign, XAlignConfig
-
-
-class BranchOutput(NamedTuple):
-    """What the network returns while it trains.
-
-    Attributes
-    ----------
-    logits : list
-        Per branch, the decoder's output for the samples that have the branch: a list over nnU-Net's deep-supervision
-        scales (finest first) of (samples, classes, *spatial), or one such tensor without deep supervision, or None
-        where no sample has the branch.
-    samples : list of list of int
-        Per branch, the indices of these samples in the batch.
-    alignments : list of Alignment
-        One per aligned stage; empty if no sample has two branches.
-    link_samples : list of int
-        Sample of each link of the alignments.
-    """
-
-    logits: list[list[Tensor] | Tensor | None]
-    samples: list[list[int]]
-    alignments: list[Alignment]
-    link_samples: list[int]
-
-    def mean_logits(self) -> list[Tensor] | Tensor:
-        """Return the mean of the logits of each sample's present branches, in the structure of the logits."""
-        batch_size = 1 + max(max(indices) for indices in self.samples if indices)
-        first = next(logits for logits in self.logits if logits is not None)
-        if isinstance(first, list):
-            return [self._mean_of_scale(batch_size, scale) for scale in range(len(first))]
-        return self._mean_of_scale(batch_size, None)
-
-    def _mean_of_scale(self, batch_size: int, scale: int | None) -> Tensor:
-        present = [
-            (logits if scale is None else logits[scale], indices)
-            for logits, indices in zip(self.logits, self.samples, strict=True)
-            if logits is not None
-        ]
-        if all(len(indices) == batch_size for _, indices in present):
-            return sum(logits for logits, _ in present) / len(present)
-        first = present[0][0]
-        total = first.new_zeros((batch_size, *first.shape[1:]))
-        count = first.new_zeros((batch_size, *[1] * (first.ndim - 1)))
-        for logits, indices in present:
-            index = torch.tensor(indices, device=first.device)
-            total = total.index_add(0, index, logits)
-            count[index] += 1
-        return total / count
+from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
+from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig
+from rl_nnunet.outputs import BranchOutput
+from rl_nnunet.presence import blank_channels, present_groups, rows_of, tell_present, withhold
 
 
 class BranchDecoders(nn.ModuleList):
@@ -96,12 +42,10 @@ class BranchDecoders(nn.ModuleList):
 class RLU2Net(nn.Module):
     """The dual-branch (or multi-branch) network of RL-U2Net.
 
-    The first block of parameters is that of nnU-Net's ``ResidualEncoderUNet`` or, with `n_conv_per_stage` in place of
-    `n_blocks_per_stage`, of ``PlainConvUNet``, with the same meaning; with `swin_blocks_per_stage` in their place, the
-    encoder is a `SwinEncoder`.
-
     Parameters
     ----------
+    input_channels, num_classes, deep_supervision
+        Given by nnU-Net.
     branches : sequence of sequence of int
         Input channels of each branch; every channel belongs to exactly one.
     branch_names : sequence of str
@@ -120,35 +64,20 @@ class RLU2Net(nn.Module):
         that the branch can do with the others when a sequence is missing.
     xalign : dict
         Fields of `XAlignConfig` that differ from their defaults.
-    swin_blocks_per_stage, swin_windows, swin_head_channels
-        ``blocks_per_stage``, ``windows`` and ``head_channels`` of `SwinEncoder`.
+    **backbone
+        Fields of `rl_nnunet.networks.backbone.Backbone`.
 
     Raises
     ------
     ValueError
-        If the branches do not use every input channel once, windows and aligned stages do not match, or not exactly
-        one encoder is given.
+        If the branches do not use every input channel once, windows and aligned stages do not match, or the backbone
+        cannot be built.
     """
 
     def __init__(
         self,
         input_channels: int,
-        n_stages: int,
-        features_per_stage: Sequence[int],
-        conv_op: type[_ConvNd],
-        kernel_sizes: Sequence[Sequence[int]],
-        strides: Sequence[Sequence[int]],
         num_classes: int,
-        n_conv_per_stage_decoder: Sequence[int],
-        n_blocks_per_stage: Sequence[int] | None = None,
-        n_conv_per_stage: Sequence[int] | None = None,
-        conv_bias: bool = False,
-        norm_op: type[nn.Module] | None = None,
-        norm_op_kwargs: dict[str, Any] | None = None,
-        dropout_op: type[nn.Module] | None = None,
-        dropout_op_kwargs: dict[str, Any] | None = None,
-        nonlin: type[nn.Module] | None = None,
-        nonlin_kwargs: dict[str, Any] | None = None,
         deep_supervision: bool = False,
         *,
         branches: Sequence[Sequence[int]],
@@ -159,13 +88,10 @@ class RLU2Net(nn.Module):
         branch_dropout: float = 0.25,
         channel_dropout: float = 0.25,
         xalign: dict[str, Any] | None = None,
-        swin_blocks_per_stage: Sequence[int] | None = None,
-        swin_windows: Sequence[Sequence[int]] | None = None,
-        swin_head_channels: int = 32,
+        **backbone: Any,
     ) -> None:
         super().__init__()
-        if sum(blocks is not None for blocks in (n_blocks_per_stage, n_conv_per_stage, swin_blocks_per_stage)) != 1:
-            raise ValueError("give exactly one of n_blocks_per_stage, n_conv_per_stage and swin_blocks_per_stage")
+        plan = Backbone(**backbone)
         if sorted(c for channels in branches for c in channels) != list(range(input_channels)):
             raise ValueError(f"the branches {branches} must use each of the {input_channels} channels exactly once")
         if len(windows) != len(aligned_stages):
@@ -175,40 +101,14 @@ class RLU2Net(nn.Module):
         self.branch_dropout = branch_dropout
         self.channel_dropout = channel_dropout
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
-        dimension = convert_conv_op_to_dim(conv_op)
-        block_options = {
-            "conv_op": conv_op, "conv_bias": conv_bias, "norm_op": norm_op, "norm_op_kwargs": norm_op_kwargs,
-            "dropout_op": dropout_op, "dropout_op_kwargs": dropout_op_kwargs, "nonlin": nonlin,
-            "nonlin_kwargs": nonlin_kwargs,
-        }  # fmt: skip
-        self.stems = nn.ModuleList(
-            StackedConvBlocks(num_convs=1, input_channels=len(channels), output_channels=features_per_stage[0],
-                              kernel_size=kernel_sizes[0], initial_stride=1, **block_options)
-            for channels in branches
-        )  # fmt: skip
-        topology = {
-            "input_channels": features_per_stage[0], "n_stages": n_stages, "features_per_stage": features_per_stage,
-            "kernel_sizes": kernel_sizes, "strides": strides, **block_options,
-        }  # fmt: skip
-        if swin_blocks_per_stage is not None:
-            self.encoder = SwinEncoder(
-                blocks_per_stage=swin_blocks_per_stage, windows=swin_windows or (), head_channels=swin_head_channels,
-                **topology,
-            )  # fmt: skip
-        elif n_blocks_per_stage is not None:
-            self.encoder = ResidualEncoder(
-                n_blocks_per_stage=n_blocks_per_stage, disable_default_stem=True, return_skips=True, **topology
-            )
-        else:
-            self.encoder = PlainConvEncoder(n_conv_per_stage=n_conv_per_stage, return_skips=True, **topology)
-        self.decoder = BranchDecoders(
-            UNetDecoder(self.encoder, num_classes, n_conv_per_stage_decoder, deep_supervision) for _ in branches
-        )
+        self.stems = nn.ModuleList(plan.build_stem(len(channels)) for channels in branches)
+        self.encoder = plan.build_encoder()
+        self.decoder = BranchDecoders(plan.build_decoder(self.encoder, num_classes, deep_supervision) for _ in branches)
         config = XAlignConfig(**(xalign or {}))
         self.xalign = nn.ModuleDict(
             {
-                str(stage): XAlign(features_per_stage[stage], dimension, len(branches), window, config, block_options,
-                                   kernel_sizes[stage])
+                str(stage): XAlign(plan.features_per_stage[stage], plan.dimension, len(branches), window, config,
+                                   plan.block_options, plan.kernel_sizes[stage])
                 for stage, window in zip(aligned_stages, windows, strict=True)
             }
         )  # fmt: skip
@@ -216,8 +116,7 @@ class RLU2Net(nn.Module):
     @staticmethod
     def initialize(module: nn.Module) -> None:
         """Initialize as nnU-Net does; nnU-Net applies this to every module."""
-        InitWeights_He(1e-2)(module)
-        init_last_bn_before_add_to_0(module)
+        initialize_as_nnunet(module)
         if isinstance(module, ResidualFusion):
             module.start_as_identity()
 

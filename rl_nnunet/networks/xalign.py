@@ -25,9 +25,10 @@ import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
-from rl_nnunet.agents.pose_policy import PolicyKind, PosePolicy
-from rl_nnunet.agents.rotations import rotate_to_grid
 from rl_nnunet.networks.cross_modal_attention import CrossModalAttention
+from rl_nnunet.outputs import Alignment
+from rl_nnunet.policies.pose import PolicyKind, PosePolicy
+from rl_nnunet.policies.rotations import rotate_to_grid
 
 FusionKind = Literal["gated", "fixed"]
 
@@ -48,31 +49,6 @@ class Links(NamedTuple):
     branches: Tensor
 
 
-class Alignment(NamedTuple):
-    """What one XAlign module did in one forward pass; the raw material of alignment losses and of the agent.
-
-    Attributes
-    ----------
-    main, aligned : Tensor
-        Main and aligned auxiliary feature maps of the links, (L, C, *spatial).
-    context : dict of str to Tensor
-        What the policy saw.
-    rotations : Tensor
-        Indices of the drawn rotations, (L, K_sel).
-    log_probability : Tensor
-        Log-probability of the draw, (L,).
-    probabilities : Tensor
-        Probability of each rotation, (L, R).
-    """
-
-    main: Tensor
-    aligned: Tensor
-    context: dict[str, Tensor]
-    rotations: Tensor
-    log_probability: Tensor
-    probabilities: Tensor
-
-
 @dataclass(frozen=True)
 class XAlignConfig:
     """Architecture choices of the XAlign modules; every field is an entry of the plans.
@@ -89,7 +65,7 @@ class XAlignConfig:
     initial_gate : float
         Where the learnt gate starts, between 0 and 1.
     policy : {"contextual", "global"}
-        See `rl_nnunet.agents.pose_policy`.
+        See `rl_nnunet.policies.pose`.
     cross_modal_attention : bool
         False fuses the turned auxiliary map itself (the paper's ablation "w/o CMA").
     """

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import nn
 
-from rl_nnunet.agents.plackett_luce import draw, entropy, log_probability
 from rl_nnunet.agents.ppo import (
     PPO,
     Critic,
@@ -18,6 +17,7 @@ from rl_nnunet.agents.ppo import (
     standardize,
     value_loss,
 )
+from rl_nnunet.policies.plackett_luce import draw, entropy, log_probability
 
 
 class BanditPolicy(nn.Module):
@@ -41,7 +41,7 @@ def play(ppo: PPO, best: torch.Tensor, steps: int, batch: int = 16) -> dict[str,
         logits = ppo.policy.preferences[row]
         action = draw(logits, 1)
         reward = (action[:, 0] == best[row]).float()
-        ppo.record(state, {"row": row}, action, log_probability(logits, action), reward, state)
+        ppo.transitions.record(state, {"row": row}, action, log_probability(logits, action), reward, state)
         metrics = ppo.update_if_ready() or metrics
     return metrics
 
@@ -185,7 +185,7 @@ def test_critic_learns_the_discounted_value():
     ppo = PPO(BanditPolicy(2), Critic(), config)
     state, action = torch.ones(16, 3), torch.zeros(16, 1, dtype=torch.long)
     for _ in range(150):
-        ppo.record(
+        ppo.transitions.record(
             state,
             {"row": action[:, 0]},
             action,
@@ -206,7 +206,7 @@ def test_one_update_is_the_one_written_by_hand():
     state, next_state, reward = torch.randn(n, 3), torch.randn(n, 3), torch.randn(n)
     context, action = {"row": torch.zeros(n, dtype=torch.long)}, torch.randint(4, (n, 1))
     old = torch.full((n,), -math.log(4))
-    ppo.record(state, context, action, old, reward, next_state)
+    ppo.transitions.record(state, context, action, old, reward, next_state)
     metrics = ppo.update_if_ready()
 
     with torch.no_grad():
@@ -263,21 +263,6 @@ def test_the_checkpoint_is_plain_enough_for_a_safe_load(tmp_path):
     assert len(ppo) == 16
 
 
-def test_stored_transitions_are_detached_float32_copies():
-    ppo = PPO(BanditPolicy(3), Critic(), PPOConfig())
-    state = torch.ones(2, 3, dtype=torch.float16).T.contiguous().T
-    log_p = torch.zeros(2, requires_grad=True) * 1
-    row = torch.zeros(2, dtype=torch.long)
-    ppo.record(state, {"row": row}, row[:, None], log_p, torch.ones(2).double(), state)
-    state.fill_(5)
-    (stored,) = ppo.state_dict()["transitions"]
-    assert stored["state"].eq(1).all()
-    assert stored["state"].is_contiguous()
-    assert {stored[name].dtype for name in ("state", "reward", "log_probability")} == {torch.float32}
-    assert stored["context"]["row"].dtype == torch.long
-    assert not stored["log_probability"].requires_grad
-
-
 def test_update_leaves_the_surroundings_alone():
     """Other gradients, autocast and no_grad around it, and a frozen parameter of the policy."""
     torch.manual_seed(0)
@@ -309,31 +294,6 @@ def test_a_single_transition_per_update_is_harmless():
     ppo = PPO(BanditPolicy(3), Critic(), PPOConfig(transitions_per_update=1, minibatch_size=1))
     metrics = play(ppo, torch.tensor([0]), steps=3, batch=1)
     assert all(math.isfinite(value) for value in metrics.values())
-
-
-def test_bad_transitions_are_refused():
-    ppo = PPO(BanditPolicy(3), Critic(), PPOConfig())
-    good = {
-        "state": torch.zeros(4, 3),
-        "context": {"row": torch.zeros(4, dtype=torch.long)},
-        "action": torch.zeros(4, 1, dtype=torch.long),
-        "log_probability": torch.zeros(4),
-        "reward": torch.zeros(4),
-        "next_state": torch.zeros(4, 3),
-    }
-    ppo.record(**good)
-    bad = {
-        "state": torch.zeros(3, 3),
-        "context": {"row": torch.zeros(3, dtype=torch.long)},
-        "action": torch.tensor(0),
-        "log_probability": torch.zeros(4, 1),
-        "reward": torch.tensor(0.0),
-        "next_state": torch.zeros(4, 2),
-    }
-    for name, value in bad.items():
-        with pytest.raises(ValueError, match="bad shape"):
-            ppo.record(**{**good, name: value})
-    assert len(ppo) == 4
 
 
 @pytest.mark.parametrize(

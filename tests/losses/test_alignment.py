@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from rl_nnunet.losses.alignment import cosine_embedding, info_nce
+from rl_nnunet.losses.alignment import cosine_embedding, feature_cosine, info_nce
 
 
 def positions(x: torch.Tensor) -> list[torch.Tensor]:
@@ -106,3 +106,30 @@ def test_bad_arguments_are_refused():
     for temperature, grid in ((0.0, 4), (-1.0, 4), (0.1, 0)):
         with pytest.raises(ValueError, match="temperature"):
             info_nce(x, x, temperature, grid)
+
+
+def test_feature_cosine_is_the_mean_over_positions():
+    torch.manual_seed(0)
+    a, b = torch.randn(2, 6, 3, 4), torch.randn(2, 6, 3, 4)
+    for i in range(2):
+        cosines = [
+            torch.dot(a[i, :, y, x], b[i, :, y, x]) / (a[i, :, y, x].norm() * b[i, :, y, x].norm())
+            for y in range(3)
+            for x in range(4)
+        ]
+        torch.testing.assert_close(feature_cosine(a, b)[i], torch.stack(cosines).mean())
+
+
+def test_feature_cosine_range_and_zero_maps():
+    a = torch.randn(2, 4, 3, 3, 3)
+    torch.testing.assert_close(feature_cosine(a, 3 * a), torch.ones(2))
+    torch.testing.assert_close(feature_cosine(a, -a), -torch.ones(2))
+    assert feature_cosine(a, torch.zeros_like(a)).tolist() == [0, 0]
+    assert feature_cosine(a.half(), a.half()).dtype == torch.float32
+
+
+def test_maps_of_unequal_shape_are_refused():
+    with pytest.raises(ValueError, match="one shape"):
+        feature_cosine(torch.zeros(2, 3, 4, 4), torch.zeros(2, 3, 4, 5))
+    with pytest.raises(ValueError, match="one shape"):
+        feature_cosine(torch.zeros(2, 3), torch.zeros(2, 3))

@@ -1,7 +1,5 @@
 """Eq. 17-20 over branches against the formula written out."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch.nn import functional
@@ -9,6 +7,8 @@ from torch.nn import functional
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig, adaptive_weights
 from rl_nnunet.losses.alignment import cosine_embedding, info_nce
 from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
+from rl_nnunet.outputs import Alignment, BranchOutput
+from rl_nnunet.targets import BranchTargets
 
 CONFIG = AdaptiveWeightsConfig(momentum=0.0)
 
@@ -29,23 +29,7 @@ def cross_entropy(logits, target):
 
 def loss(own_targets=True, agwd=True, alignment=AlignmentLossConfig(0.1, 2.0, 3.0), branches=2):  # noqa: B008
     weights = [AdaptiveWeights(branches, CONFIG) if agwd else None for _ in range(2)]
-    return BranchedLoss(dice, cross_entropy, branches, own_targets, *weights, alignment)
-
-
-def mean_logits(branch_logits, samples):
-    """The mean over the branches that a sample has, sample by sample."""
-    first = next(logits for logits in branch_logits if logits is not None)
-    if isinstance(first, list):
-        scales = range(len(first))
-        return [mean_logits([logits and logits[s] for logits in branch_logits], samples) for s in scales]
-    own = {
-        sample: [
-            logits[rows.index(sample)] for logits, rows in zip(branch_logits, samples, strict=True) if sample in rows
-        ]
-        for rows in samples
-        for sample in rows
-    }
-    return torch.stack([torch.stack(own[sample]).mean(0) for sample in sorted(own)])
+    return BranchedLoss(dice, cross_entropy, BranchTargets(branches, own_targets), *weights, alignment)
 
 
 def output(samples, stages=2, scales=None):
@@ -56,15 +40,9 @@ def output(samples, stages=2, scales=None):
         made = [torch.randn(count, 2, size, size, requires_grad=True) for size in (scales or (4,))]
         return made if scales else made[0]
 
-    maps = [SimpleNamespace(main=torch.randn(2, 3, 4, 4), aligned=torch.randn(2, 3, 4, 4)) for _ in range(stages)]
+    maps = [Alignment(*torch.randn(2, 2, 3, 4, 4), {}, *torch.zeros(3, 2, 1)) for _ in range(stages)]
     branch_logits = [logits(len(indices)) if indices else None for indices in samples]
-    return SimpleNamespace(
-        logits=branch_logits,
-        samples=samples,
-        mean_logits=lambda: mean_logits(branch_logits, samples),
-        alignments=maps,
-        link_samples=[0, 0] if stages else [],
-    )
+    return BranchOutput(branch_logits, samples, maps, [0, 0] if stages else [])
 
 
 def expected_alignment(out, config):
@@ -163,14 +141,6 @@ def test_deep_supervision_of_the_mean_of_paired_branches():
     torch.testing.assert_close(module(out, target), expected)
 
 
-def test_targets_of_regions_are_split_by_branch():
-    """Two regions and two branches: four target channels."""
-    target = torch.randn(3, 4, 2, 2)
-    assert torch.equal(loss().target_of_branch(target, 1, [0, 1, 2]), target[:, 2:])
-    assert torch.equal(loss().target_of_branch(target, 0, [2]), target[2:, :2])
-    assert loss(own_targets=False).target_of_branch(target, 1, [0, 1, 2]) is target
-
-
 def test_without_alignment_losses():
     out = output([[0, 1], [0, 1]])
     target = torch.randint(0, 2, (2, 2, 4, 4))
@@ -191,6 +161,6 @@ def test_a_plain_segmentation_gets_nnunets_loss():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_without_links_on_a_gpu():
     out = output([[0, 1], [0, 1]], stages=0)
-    out.logits = [logits.cuda() for logits in out.logits]
+    out = out._replace(logits=[logits.cuda() for logits in out.logits])
     for alignment in (AlignmentLossConfig(), None):
         assert loss(alignment=alignment)(out, torch.zeros(2, 2, 4, 4).cuda()).isfinite()

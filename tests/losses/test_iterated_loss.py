@@ -1,13 +1,13 @@
 """Eq. 2 of the intra- and inter-modality agents written out."""
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch.nn import functional
 
-from rl_nnunet.losses.iterated_loss import FUSION_WEIGHT, IteratedLoss
+from rl_nnunet.losses.iterated_loss import IteratedLoss
+from rl_nnunet.outputs import IntraInterOutput, IterationOutput
 
 
 def finest(logits, target):
@@ -31,21 +31,21 @@ def output(samples, deep_supervision, iterations=3):
         return torch.randn(count, 2, size, size, requires_grad=True)
 
     made = [
-        SimpleNamespace(
+        IterationOutput(
             fused=[logits(3), logits(3, 2)] if deep_supervision else logits(3),
             decision=logits(3),
             modalities=[logits(len(rows)) if rows else None for rows in samples],
         )
         for _ in range(iterations)
     ]
-    return SimpleNamespace(iterations=made, samples=samples)
+    return IntraInterOutput(made, samples, {})
 
 
 @pytest.mark.parametrize("deep_supervision", [True, False])
 @pytest.mark.parametrize("samples", [[[0, 1, 2], [0, 1, 2]], [[0, 2], []]])
 def test_sum_over_iterations_and_outputs(targets, samples, deep_supervision):
     out = output(samples, deep_supervision)
-    loss = IteratedLoss(fused, finest)
+    loss = IteratedLoss(fused, finest, 4.0)
     total = loss(out, targets if deep_supervision else targets[0])
     expected, weight = 0.0, 0.0
     for iteration in out.iterations:
@@ -56,7 +56,6 @@ def test_sum_over_iterations_and_outputs(targets, samples, deep_supervision):
             if rows:
                 expected += finest(logits, targets[0][rows]).item()
                 weight += 1
-    assert FUSION_WEIGHT == 4
     assert total.item() == pytest.approx(expected / weight, rel=1e-5)
     assert [math.isnan(value) for value in loss.report.modalities] == [not rows for rows in samples]
     last = out.iterations[-1]
@@ -67,4 +66,4 @@ def test_sum_over_iterations_and_outputs(targets, samples, deep_supervision):
 
 def test_a_plain_segmentation_gets_the_loss_of_the_fused_output(targets):
     logits = torch.randn(3, 2, 4, 4)
-    assert torch.equal(IteratedLoss(fused, finest)(logits, targets[0]), finest(logits, targets[0]))
+    assert torch.equal(IteratedLoss(fused, finest, 4.0)(logits, targets[0]), finest(logits, targets[0]))

@@ -5,10 +5,13 @@ import torch
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import nn
 
-from rl_nnunet.agents.gaussian_policy import weights_of
-from rl_nnunet.agents.weight_agents import PAPER_PPO, WeightAgents
-from rl_nnunet.losses.confidence import true_label_probability
-from rl_nnunet.networks.intra_inter_net import IntraInterNet, IntraInterOutput, ModalityHead
+from rl_nnunet.agents.rewards import true_label_probability
+from rl_nnunet.agents.weights import PAPER_PPO, InterAgent, IntraAgent, WeightReport
+from rl_nnunet.networks import intra_inter_net
+from rl_nnunet.networks.intra_inter_net import IntraInterNet, ModalityHead
+from rl_nnunet.outputs import IntraInterOutput
+from rl_nnunet.policies.gaussian import weights_of
+from rl_nnunet.presence import withhold
 
 
 @pytest.fixture
@@ -91,7 +94,7 @@ def test_gradient_of_recomputed_iterations_is_that_of_plain_ones(tiny, monkeypat
 def test_first_iteration_has_all_weights_one(tiny):
     """Iteration 0 is what the network without agents computes, and a later one what given weights make of it."""
     network, plain = tiny(2), tiny(2, agents=[], iterations=0)
-    weights = {name: value for name, value in network.state_dict().items() if not name.startswith("agents.")}
+    weights = {name: value for name, value in network.state_dict().items() if not name.startswith("policies.")}
     plain.load_state_dict(weights)
     x = torch.randn(2, 3, 8, 8)
     torch.testing.assert_close(network(x).iterations[0].decision, plain(x).iterations[0].decision)
@@ -124,7 +127,7 @@ def test_prediction_is_repeatable_and_the_sum_of_the_last_outputs(tiny, deep_sup
         first, second = network(x), network(x)
         # The same through the training path, with the most probable actions.
         network.train()
-        for policy in network.agents.values():
+        for policy in network.policies.values():
             policy.log_standard_deviation.fill_(-20)
         trained = network(x).iterations[-1]
     torch.testing.assert_close(first, second, rtol=0, atol=0)
@@ -148,13 +151,14 @@ def test_an_absent_modality_is_left_out(tiny):
         torch.testing.assert_close(network(x[1:]), alone)
 
 
-def test_dropout_withholds_from_the_fusion_but_not_from_the_own_head(tiny):
-    network = tiny(2, modality_dropout=1.0)
+def test_dropout_withholds_from_the_fusion_but_not_from_the_own_head(tiny, monkeypatch):
+    network, drawn = tiny(2, modality_dropout=1.0), []
+    monkeypatch.setattr(intra_inter_net, "withhold", lambda *given: drawn.append(withhold(*given)) or drawn[-1])
     output = network(torch.randn(4, 3, 8, 8))
-    assert output.kept.sum(1).tolist() == [2] * 4
+    assert drawn[0].sum(1).tolist() == [2] * 4
     iteration = output.iterations[0]
     assert [len(logits) for logits in iteration.modalities] == [4, 4, 4]
-    kept = output.kept.T.reshape(3, 4, 1, 1, 1)
+    kept = drawn[0].T.reshape(3, 4, 1, 1, 1)
     own = sum(k * logits for k, logits in zip(kept, iteration.modalities, strict=True))
     torch.testing.assert_close(iteration.decision, iteration.fused + own / 4)
     network.eval()
@@ -175,12 +179,11 @@ def test_an_overflow_reaches_the_loss_and_not_the_agents(tiny):
         network.fusions[-1].weight.fill_(torch.inf)
     output = network(torch.randn(1, 3, 8, 8))
     assert output.iterations[-1].decision.isnan().any()
-    agents = WeightAgents(dict(network.agents.items()), PAPER_PPO, torch.device("cpu"))
-    target = torch.randint(0, 2, (1, 1, 8, 8))
-    agents.learn(
-        output.episodes, torch.stack([true_label_probability(i.decision, target) for i in output.iterations], 1)
-    )
-    assert all(len(agent) == 0 for agent in agents.agents.values())
+    policies, cpu, target = network.policies, torch.device("cpu"), torch.randint(0, 2, (1, 1, 8, 8))
+    probabilities = torch.stack([true_label_probability(i.decision, target) for i in output.iterations], 1)
+    for agent in (IntraAgent(policies["intra"], PAPER_PPO, cpu), InterAgent("abc", policies["inter"], PAPER_PPO, cpu)):
+        agent.learn(WeightReport({}, 0.0, 0.0, output.episodes, probabilities))
+        assert len(agent.ppo) == 0
 
 
 def test_pretrained_weights_of_other_classes(tiny, tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl_nnunet.networks.rl_u2net import BranchOutput
+from rl_nnunet.outputs import BranchOutput
 
 CT_BLANK = -1.25
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from rl_nnunet.agents.rotations import rotate_to_grid
 from rl_nnunet.networks.rl_u2net import RLU2Net
 from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig
+from rl_nnunet.policies.rotations import rotate_to_grid
 
 CHANNELS = 4
 

@@ -3,6 +3,7 @@
 import inspect
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,8 +18,8 @@ from rl_nnunet.trainers import (
     rl_xalign_ablations,
     rl_xalign_trainer,
 )
-from rl_nnunet.trainers.agent_trainer import AgentTrainer, mean_without_nan
-from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer, without_term
+from rl_nnunet.training.agent_training import AgentTraining
 
 CPU = torch.device("cpu")
 CLASSES = sorted(
@@ -30,7 +31,7 @@ CLASSES = sorted(
         intra_inter_ablations,
     )
     for name, value in vars(module).items()
-    if inspect.isclass(value) and issubclass(value, AgentTrainer) and value is not AgentTrainer
+    if inspect.isclass(value) and issubclass(value, AgentTraining) and issubclass(value, nnUNetTrainer)
 )
 
 
@@ -70,25 +71,6 @@ def test_a_cascade_is_refused(plans, dataset_json):
         RLXAlignTrainer(plans, "3d_cascade_fullres", 0, dataset_json, CPU)
 
 
-def test_log_keys(monkeypatch, tmp_path, plans, dataset_json):
-    monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    trainer = RLXAlignTrainer(plans, "3d_fullres", 0, dataset_json, CPU)
-    stages = plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["aligned_stages"]
-    expected = {"alignment_loss"}
-    expected |= {
-        f"{key}_{branch}"
-        for key in ("train_loss", "pseudo_dice", "agwd_dice", "agwd_cross_entropy")
-        for branch in ("CT", "MRI")
-    }
-    expected |= {
-        f"{key}_stage{stage}" for key in ("reward", "similarity", "policy_entropy", "rotation") for stage in stages
-    }
-    assert set(trainer._log_keys()) == expected
-    log = trainer.logger.local_logger.my_fantastic_logging
-    assert all(log[key] == [] for key in expected)
-    assert "train_losses" in log
-
-
 def test_seed_makes_networks_equal(monkeypatch, tmp_path, plans, dataset_json):
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     monkeypatch.setenv("nnUNet_compile", "f")
@@ -99,13 +81,14 @@ def test_seed_makes_networks_equal(monkeypatch, tmp_path, plans, dataset_json):
         trainer.initialize()
         weights.append(trainer.network.state_dict())
     assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
-    assert len(trainer.agents.agents) == len(trainer.aligned_stages)
+    assert list(trainer.agents) == [f"pose_stage{stage}" for stage in trainer.module.xalign]
 
 
-def test_means_skip_what_is_absent():
-    rows = [np.array([1.0, np.nan, np.nan]), np.array([3.0, 4.0, np.nan])]
-    np.testing.assert_array_equal(mean_without_nan(rows), [2.0, 4.0, np.nan])
-    assert mean_without_nan([np.array([]), np.array([])]).shape == (0,)
+def test_a_weight_that_nnunet_has_renamed_is_not_set_in_vain():
+    loss = SimpleNamespace(weight_ce=1, weight_dice=1)
+    assert without_term(loss, "weight_ce").weight_ce == 0
+    with pytest.raises(AttributeError, match="has no weight_cross_entropy: see tests/test_nnunet_hooks"):
+        without_term(loss, "weight_cross_entropy")
 
 
 def test_a_branch_alone_is_validated_on_the_samples_that_have_it(monkeypatch, tmp_path, plans, dataset_json):

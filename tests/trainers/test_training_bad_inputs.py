@@ -8,12 +8,12 @@ import pytest
 import torch
 from checkpoints import load
 
-from rl_nnunet.networks.intra_inter_architecture import NETWORK_CLASS as AGENTS_NETWORK
-from rl_nnunet.networks.intra_inter_architecture import modality_arguments
+from rl_nnunet.plans.intra_inter_net import IntraInterNetPlan, modality_arguments
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 CPU = torch.device("cpu")
+AGENTS_NETWORK = IntraInterNetPlan.network_class
 FULLRES = ("configurations", "3d_fullres")
 NETWORK = (*FULLRES, "architecture")
 KWARGS = (*NETWORK, "arch_kwargs")
@@ -102,7 +102,10 @@ FOR_BRANCHES = [
     ([in_kwargs("xalign", "selected_rotations", 1.5)], "selected_rotations cannot be 1.5"),
     ([in_kwargs("xalign", "cross_modal_attention", "no")], "cross_modal_attention cannot be 'no'"),
     ([in_kwargs("xalign", None)], "xalign must be an object"),
-    ([in_plans(*NETWORK, "network_class_name", AGENTS_NETWORK)], "RL-XAlign needs plans of RLXAlignPlanner"),
+    (
+        [in_plans(*NETWORK, "network_class_name", AGENTS_NETWORK)],
+        "RL-XAlign needs plans of RLXAlignPlanner",
+    ),
 ]
 FOR_MODALITIES = [
     ([in_kwargs("n_stages", 2)], "do not build IntraInterNet (AssertionError"),

@@ -18,7 +18,7 @@ from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerNoXAlign,
 )
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
-from rl_nnunet.trainers.schedules import AdamW, NoMirroring, make_trainer
+from rl_nnunet.training.schedules import AdamW, NoMirroring, make_trainer
 
 WAIT_VARIABLE = "RL_NNUNET_TEST_WAIT_IN_EPOCH"
 """Epoch in whose second iteration the training creates the file ``waiting`` and stops, to be killed there."""
@@ -90,7 +90,10 @@ class ShortFeatureSimilarity(ShortSchedule):
 class ShortIntraInter(TwoEpochs, IntraInterTrainer):
     """With agents that learn after ten transitions."""
 
-    ppo = replace(IntraInterTrainer.ppo, transitions_per_update=10, epochs=2, minibatch_size=4)
+    settings = replace(
+        IntraInterTrainer.settings,
+        ppo=replace(IntraInterTrainer.settings.ppo, transitions_per_update=10, epochs=2, minibatch_size=4),
+    )
 
 
 class ShortNoInter(TwoEpochs, IntraInterTrainerNoInter):

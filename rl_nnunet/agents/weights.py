@@ -1,0 +1,154 @@
+"""The intra- and the inter-modality agent in training: from iterations of a decision to transitions for PPO.
+
+Zhang et al. (see `rl_nnunet.policies.gaussian`), section 2.3: iteration 0 decides with all weights 1, then the agents
+propose weights T times. The reward of iteration t is ``r_t = p_t - p_t-1``, the increment of the probability that the
+decision gives to the true label, and the agents maximize ``sum gamma^(t-1) r_t`` with gamma = 0.1. Both agents get the
+same reward. An episode ends with iteration T.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rl_nnunet.agents.agent import Agent, StepReport
+from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
+from rl_nnunet.outputs import Episode
+from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
+from rl_nnunet.progress_plot import Panel, last
+
+PAPER_PPO = PPOConfig(
+    discount=0.1, policy_learning_rate=1e-2, critic_learning_rate=1e-2, weight_decay=1e-5, entropy_weight=0.0
+)
+"""Discount, learning rates and weight decay of section 2.3 and 3.1. There is no exploration bonus: the entropy of a
+Gaussian has no bound, so that a bonus would widen it for ever where the rewards are small."""
+
+
+@dataclass(frozen=True)
+class WeightReport(StepReport):
+    """What the weight agents learn from.
+
+    Parameters
+    ----------
+    episodes : dict of str to Episode
+        By agent.
+    probabilities : Tensor
+        p_0 to p_T of every sample, (B, T + 1).
+    """
+
+    episodes: dict[str, Episode]
+    probabilities: Tensor
+
+
+class WeightAgent(Agent):
+    """The agent that proposes one kind of weights.
+
+    Parameters
+    ----------
+    name : str
+        Of the agent, as in the network's output.
+    policy : RecurrentGaussianPolicy
+        It belongs to the network, and only PPO trains it.
+    config : PPOConfig
+        Of PPO.
+    device : torch.device
+        Of network, critic and buffers.
+    """
+
+    def __init__(self, name: str, policy: RecurrentGaussianPolicy, config: PPOConfig, device: torch.device) -> None:
+        self.name = name
+        self.policy = policy
+        self.ppo = PPO(policy, Critic(policy.recurrent.input_size + 2).to(device), config)
+        self.panels = (
+            Panel("standard deviation of the agents' actions", "standard deviation", (f"exploration_{name}",), last),
+            *diagnostic_panels(name),
+        )
+
+    def learn(self, report: WeightReport) -> dict[str, float | Tensor]:
+        """Record one training step, and update the policy if enough are collected.
+
+        Nothing is recorded where a probability is not finite: an overflow under mixed precision, whose step nnU-Net
+        skips, too.
+        """
+        episode, update = report.episodes[self.name], None
+        if report.probabilities.isfinite().all():
+            _record(self.ppo, episode, report.probabilities)
+            update = self.ppo.update_if_ready()
+        deviation = self.policy.log_standard_deviation.detach().exp().mean()
+        weights = weights_of(episode.actions[:, -1])
+        return {
+            f"exploration_{self.name}": deviation,
+            **self.describe_weights(weights),
+            **diagnostics(update, self.name),
+        }
+
+    def describe_weights(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return what to log of the weights (B, A) of the last iteration."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return critic, optimizers and buffer; the policy is part of the network's weights."""
+        return self.ppo.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.ppo.load_state_dict(state)
+
+
+class IntraAgent(WeightAgent):
+    """Weighs the channels behind the stems. Parameters are those of `WeightAgent` but the name."""
+
+    def __init__(self, policy: RecurrentGaussianPolicy, config: PPOConfig, device: torch.device) -> None:
+        super().__init__("intra", policy, config, device)
+        title = "intra agent: standard deviation over the channels' weights"
+        self.panels = (Panel(title, "weight", ("intra_spread",)), *self.panels)
+
+    def describe_weights(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return how far the channels' weights differ, on average over the samples."""
+        return {"intra_spread": weights.std(1).mean()}
+
+
+class InterAgent(WeightAgent):
+    """Weighs the modalities. Parameters are those of `WeightAgent`, with the modalities' names for its name."""
+
+    def __init__(
+        self, modalities: Sequence[str], policy: RecurrentGaussianPolicy, config: PPOConfig, device: torch.device
+    ) -> None:
+        super().__init__("inter", policy, config, device)
+        self.keys = tuple(f"weight_{modality}" for modality in modalities)
+        title = "inter agent: weight of each modality in the last iteration"
+        self.panels = (Panel(title, "weight", self.keys), *self.panels)
+
+    def describe_weights(self, weights: Tensor) -> dict[str, Tensor]:
+        """Return the weight of each modality, on average over the samples."""
+        return dict(zip(self.keys, weights.mean(0), strict=True))
+
+
+def _record(agent: PPO, episode: Episode, probabilities: Tensor) -> None:
+    """Record every iteration of every sample as a transition.
+
+    The critic sees the observation, t / T and p_t - p_0. With the last, it can tell an increment that this action has
+    earned from one that makes up for what the action before had lost.
+    """
+    observations = episode.observations.float()
+    samples, steps, _ = observations.shape
+    progress = torch.arange(steps, device=observations.device).expand(samples, -1) / steps
+    gain = probabilities[:, :-1] - probabilities[:, :1]
+    normalized = torch.nn.functional.layer_norm(observations, observations.shape[-1:])
+    states = torch.cat((normalized, progress[..., None], gain[..., None]), dim=-1)
+    rewards = probabilities.diff(dim=1)
+    for step in range(steps):
+        is_last = step == steps - 1
+        agent.transitions.record(
+            state=states[:, step],
+            context={"observations": observations, "step": torch.full((samples,), step, device=states.device)},
+            action=episode.actions[:, step],
+            log_probability=episode.log_probabilities[:, step],
+            reward=rewards[:, step],
+            next_state=states[:, step if is_last else step + 1],
+            terminal=torch.full((samples,), is_last, device=states.device),
+        )

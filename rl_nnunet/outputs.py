@@ -1,0 +1,138 @@
+"""What networks hand to losses and agents while they train: named tuples, each field with its shape.
+
+Losses and agents take these and nothing else from a network, so that either can be tried on tuples made by hand.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Alignment(NamedTuple):
+    """What one XAlign module did in one forward pass; the raw material of alignment losses and of its agent.
+
+    Attributes
+    ----------
+    main, aligned : Tensor
+        Main and aligned auxiliary feature maps of the links, (L, C, *spatial).
+    context : dict of str to Tensor
+        What the policy saw.
+    rotations : Tensor
+        Indices of the drawn rotations, (L, K_sel).
+    log_probability : Tensor
+        Log-probability of the draw in nats, (L,).
+    probabilities : Tensor
+        Probability of each rotation, (L, R).
+    """
+
+    main: Tensor
+    aligned: Tensor
+    context: dict[str, Tensor]
+    rotations: Tensor
+    log_probability: Tensor
+    probabilities: Tensor
+
+
+class BranchOutput(NamedTuple):
+    """What `rl_nnunet.networks.rl_u2net.RLU2Net` returns while it trains.
+
+    Attributes
+    ----------
+    logits : list
+        Per branch, the decoder's output for the samples that have the branch: a list over nnU-Net's deep-supervision
+        scales (finest first) of (samples, classes, *spatial), or one such tensor without deep supervision, or None
+        where no sample has the branch.
+    samples : list of list of int
+        Per branch, the indices of these samples in the batch.
+    alignments : list of Alignment
+        One per aligned stage; empty if no sample has two branches.
+    link_samples : list of int
+        Sample of each link of the alignments.
+    """
+
+    logits: list[list[Tensor] | Tensor | None]
+    samples: list[list[int]]
+    alignments: list[Alignment]
+    link_samples: list[int]
+
+    def mean_logits(self) -> list[Tensor] | Tensor:
+        """Return the mean of the logits of each sample's present branches, in the structure of the logits."""
+        batch_size = 1 + max(max(indices) for indices in self.samples if indices)
+        first = next(logits for logits in self.logits if logits is not None)
+        if isinstance(first, list):
+            return [self._mean_of_scale(batch_size, scale) for scale in range(len(first))]
+        return self._mean_of_scale(batch_size, None)
+
+    def _mean_of_scale(self, batch_size: int, scale: int | None) -> Tensor:
+        present = [
+            (logits if scale is None else logits[scale], indices)
+            for logits, indices in zip(self.logits, self.samples, strict=True)
+            if logits is not None
+        ]
+        if all(len(indices) == batch_size for _, indices in present):
+            return sum(logits for logits, _ in present) / len(present)
+        first = present[0][0]
+        total = first.new_zeros((batch_size, *first.shape[1:]))
+        count = first.new_zeros((batch_size, *[1] * (first.ndim - 1)))
+        for logits, indices in present:
+            index = torch.tensor(indices, device=first.device)
+            total = total.index_add(0, index, logits)
+            count[index] += 1
+        return total / count
+
+
+class Episode(NamedTuple):
+    """What the policy of one weight agent saw and did in one forward pass.
+
+    Attributes
+    ----------
+    observations : Tensor
+        (B, T, S).
+    actions : Tensor
+        (B, T, A); `rl_nnunet.policies.gaussian.weights_of` makes weights of them.
+    log_probabilities : Tensor
+        In nats, (B, T).
+    """
+
+    observations: Tensor
+    actions: Tensor
+    log_probabilities: Tensor
+
+
+class IterationOutput(NamedTuple):
+    """What one iteration of `rl_nnunet.networks.intra_inter_net.IntraInterNet` returns.
+
+    Attributes
+    ----------
+    fused : list of Tensor or Tensor
+        O_fusion: nnU-Net's deep-supervision scales, finest first, or one tensor without deep supervision.
+    modalities : list of Tensor or None
+        O_m, (samples with the modality, classes, *spatial); None where no sample has it.
+    decision : Tensor
+        Weighted sum of all outputs, (B, classes, *spatial).
+    """
+
+    fused: list[Tensor] | Tensor
+    modalities: list[Tensor | None]
+    decision: Tensor
+
+
+class IntraInterOutput(NamedTuple):
+    """What `rl_nnunet.networks.intra_inter_net.IntraInterNet` returns while it trains.
+
+    Attributes
+    ----------
+    iterations : list of IterationOutput
+        Iterations 0 to T.
+    samples : list of list of int
+        Per modality, the samples of the batch that have it.
+    episodes : dict of str to Episode
+        What each agent's policy saw and did.
+    """
+
+    iterations: list[IterationOutput]
+    samples: list[list[int]]
+    episodes: dict[str, Episode]

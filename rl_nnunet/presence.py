@@ -1,0 +1,197 @@
+"""What "absent" means: of a channel of a raw image, a branch of a preprocessed case, a branch or modality of a patch.
+
+**Raw image.** A channel that has one value in the whole case shows nothing and is taken for absent, whatever the value:
+not everybody fills the place of an absent scan with zeros (`constant_value`).
+
+**Preprocessed case.** An image of one value stays constant through nnU-Net's preprocessing. A branch is absent where
+each of its channels is constant (`branches_of_case`).
+
+**Patch.** A channel is *blank* where it has its blank value (see `rl_nnunet.branches.blank_values`) or, where a patch
+was padded, zero. So the absent channels of a data set look, and while a network trains, nothing else is absent.
+Whoever predicts may have filled an absent channel with something else: with -1024 HU, the air of a CT. After the
+normalization such a channel is constant, but not at its blank value, and a network that takes it for a scan is misled.
+It cannot be told from a real scan by its patch alone, as a real CT's patch of nothing but air is constant, too, once it
+is clipped. It need not be told: a constant channel has no information, and where a channel of another group varies,
+that group decides better alone. Hence
+
+- in evaluation, a constant channel beside a group that varies is absent;
+- where no other group varies, it is present: patches of nothing but air are what training has seen with a scan of one
+  branch only;
+- in training, only what is blank is absent: scans are known there, and planning names channels that were filled with
+  something else.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rl_nnunet.branches import BranchLayout
+
+if TYPE_CHECKING:
+    import blosc2
+
+PROBE_EDGE = 32
+"""Edge in voxels of the central block by which a case's branches are told; no real image is constant there."""
+BLANK_TOLERANCE = 1e-4
+"""Resampling leaves a constant channel constant to about 1e-7; real normalized channels vary by much more."""
+
+
+# ---- raw images and preprocessed cases -----------------------------------------------------------------------------
+
+
+def constant_value(channel: np.ndarray) -> float | None:
+    """Return the value that a raw channel has everywhere, which makes it absent; None where it varies."""
+    return float(channel.flat[0]) if channel.min() == channel.max() else None
+
+
+def branches_with(layout: BranchLayout, channels: Collection[int]) -> tuple[str, ...]:
+    """Return the names of the branches that have one of some channels."""
+    return tuple(branch.name for branch in layout.branches if not set(branch.channels).isdisjoint(channels))
+
+
+def branches_of_case(data: np.ndarray | blosc2.NDArray, layout: BranchLayout) -> tuple[str, ...]:
+    """Return the names of the branches that a preprocessed case (channels, *spatial) has.
+
+    A branch is absent where each of its channels is constant within the central block: an all-zero image stays
+    constant through nnU-Net's preprocessing (to about 1e-7).
+    """
+    center = [slice(max(0, s // 2 - PROBE_EDGE // 2), s // 2 + PROBE_EDGE // 2 + 1) for s in data.shape[1:]]
+    probe = np.asarray(data[(slice(None), *center)])
+    return branches_with(layout, [c for c, channel in enumerate(probe) if np.ptp(channel) > BLANK_TOLERANCE])
+
+
+# ---- patches -------------------------------------------------------------------------------------------------------
+
+
+def blank_channels(x: Tensor, blank_values: Tensor) -> Tensor:
+    """Return which channels of (B, channels, *spatial) are blank, booleans (B, channels)."""
+    detached = x.detach()
+    blank = blank_values.view(1, -1, *[1] * (x.ndim - 2))
+    is_blank = ((detached - blank).abs() < BLANK_TOLERANCE) | (detached.abs() < BLANK_TOLERANCE)
+    return is_blank.flatten(2).all(-1)
+
+
+def constant_channels(x: Tensor) -> Tensor:
+    """Return which channels of (B, channels, *spatial) are constant but for the padding, booleans (B, channels).
+
+    Padding is zero in all channels.
+    """
+    flat = x.detach().flatten(2)
+    padding = (flat == 0).all(1, keepdim=True)
+    if padding.any():
+        lowest, highest = flat.masked_fill(padding, torch.inf).amin(-1), flat.masked_fill(padding, -torch.inf).amax(-1)
+    else:
+        lowest, highest = flat.aminmax(dim=-1)
+    return highest - lowest < BLANK_TOLERANCE
+
+
+def constant_beside_others(x: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Return which channels are constant while a channel of another group varies, booleans (B, channels)."""
+    varies = ~constant_channels(x)
+    group_varies = torch.stack([varies[:, list(channels)].any(1) for channels in groups], dim=1)
+    result = ~varies
+    for group, channels in enumerate(groups):
+        others_vary = group_varies[:, [other for other in range(len(groups)) if other != group]].any(1)
+        result[:, list(channels)] &= others_vary[:, None]
+    return result
+
+
+def absent_channels(x: Tensor, groups: Sequence[Sequence[int]], blank_values: Tensor) -> Tensor:
+    """Return which channels are absent by the rule of the evaluation, booleans (B, channels).
+
+    Parameters
+    ----------
+    x : Tensor
+        (B, channels, *spatial).
+    groups : sequence of sequence of int
+        Channels of every branch or modality.
+    blank_values : Tensor
+        Value of each channel where it is absent, (channels,).
+    """
+    return blank_channels(x, blank_values) | constant_beside_others(x, groups)
+
+
+def present_groups(absent: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
+    """Return which groups of channels each sample has, given its absent channels.
+
+    Returns
+    -------
+    Tensor
+        Booleans (B, groups). A sample without any (a patch of nothing but padding or background) has them all.
+    """
+    present = torch.stack([~absent[:, list(channels)].all(1) for channels in groups], dim=1)
+    return present | ~present.any(1, keepdim=True)
+
+
+@torch.compiler.disable
+def tell_present(
+    x: Tensor, groups: Sequence[Sequence[int]], blank_values: Tensor, names: Sequence[str], is_training: bool
+) -> tuple[Tensor, Tensor]:
+    """Return the input, blank wherever it is absent, and which groups each sample has (see `present_groups`).
+
+    Parameters
+    ----------
+    x, groups, blank_values
+        See `absent_channels`.
+    names : sequence of str
+        Names of the groups, for the warning about a channel that is constant and not blank.
+    is_training : bool
+        Whether only blank channels are absent.
+    """
+    blank = blank_channels(x, blank_values)
+    if is_training:
+        return x, present_groups(blank, groups)
+    constant = constant_beside_others(x, groups) & ~blank
+    if constant.any():
+        group_of = {channel: name for name, channels in zip(names, groups, strict=True) for channel in channels}
+        for channel in constant.any(0).nonzero().flatten().tolist():
+            _warn_once(channel, group_of[channel])
+        shape = (*x.shape[:2], *[1] * (x.ndim - 2))
+        x = torch.where(constant.view(shape), blank_values.to(x.dtype).view(1, -1, *shape[2:]), x)
+    return x, present_groups(blank | constant, groups)
+
+
+@functools.cache
+def _warn_once(channel: int, name: str) -> None:
+    """Warn of a constant channel, once per process."""
+    warnings.warn(
+        f"Channel {channel} ({name}) is constant in a patch where others vary, and is treated as absent there. That is "
+        "harmless where a scan shows nothing but air; if there is no scan, fill the image with zeros.",
+        stacklevel=2,
+    )
+
+
+def rows_of(present: Tensor) -> list[list[int]]:
+    """Return, per group, the indices of the samples that have it."""
+    return [column.nonzero().flatten().tolist() for column in present.T.cpu()]
+
+
+@torch.compiler.disable
+def withhold(present: Tensor, probability: float) -> Tensor:
+    """Withhold one of the present groups of some samples.
+
+    Parameters
+    ----------
+    present : Tensor
+        Booleans (B, groups).
+    probability : float
+        With which a sample with two or more groups loses one of them, each equally likely.
+
+    Returns
+    -------
+    Tensor
+        Booleans (B, groups), True for what is kept.
+    """
+    kept = present.cpu().clone()
+    for sample in range(len(kept)):
+        groups = kept[sample].nonzero().flatten()
+        if len(groups) > 1 and torch.rand(()) < probability:
+            kept[sample, groups[torch.randint(len(groups), ())]] = False
+    return kept.to(present.device)

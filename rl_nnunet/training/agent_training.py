@@ -1,0 +1,207 @@
+"""Agents beside the network of any nnU-Net trainer, one seed for everything, and checkpoints that hold all of it.
+
+    class StockWithWatcher(AgentTraining, nnUNetTrainer):
+        def build_agents(self):
+            return {"watcher": LossWatcher()}
+
+The trainer knows its agents by their interface alone (`rl_nnunet.agents.agent.Agent`): it lets them change the batch
+before a step and learn after it, logs and draws what they say, and saves what they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.utilities.file_and_folder_operations import join
+from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
+from torch import Tensor, distributed, nn
+from torch._dynamo import OptimizedModule
+
+from rl_nnunet.agents.agent import Agent, StepReport
+from rl_nnunet.dataloading.repeatable import make_repeatable
+from rl_nnunet.files import new_file
+from rl_nnunet.progress_plot import Panel, merge_panels, plot_progress, reduce_steps
+from rl_nnunet.training.checkpoints import CHECKPOINT_KEY, check_checkpoint, read_checkpoint
+from rl_nnunet.training.random_state import (
+    get_random_state,
+    seed_everything,
+    seed_from_environment,
+    set_random_state,
+)
+from rl_nnunet.training.refusal import refusing
+from rl_nnunet.training.settings import TrainerSettings
+
+PICTURE = "progress_rl.png"
+
+
+class AgentTraining:
+    """Goes before an nnU-Net trainer in the list of bases.
+
+    All flags of ``nnUNetv2_train`` work but ``-num_gpus``. With the environment variable ``RL_NNUNET_SEED`` and
+    ``nnUNet_n_proc_DA=0`` two runs on a CPU are equal, and a killed and resumed one equals one that was not.
+
+    Attributes
+    ----------
+    settings : TrainerSettings
+        Of the family of trainers.
+    agents : dict of str to Agent
+        By name, in the order in which they learn; there once the trainer is initialized.
+    """
+
+    settings = TrainerSettings()
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        if distributed.is_available() and distributed.is_initialized():
+            raise SystemExit(
+                f"Error: {type(self).__name__} trains on one GPU, because its agents are not synchronized between "
+                "processes yet; leave out -num_gpus."
+            )
+        with refusing():
+            self.seed = seed_from_environment()
+        if self.seed is not None:
+            seed_everything(self.seed)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        vars(self).update(self.settings.schedule)
+        self.agents: dict[str, Agent] = {}
+        self._steps: list[dict[str, float | Tensor]] = []
+        self._random_state: dict[str, Any] | None = None
+
+    # ---- what a trainer adds ---------------------------------------------------------------------------------------
+
+    def build_agents(self) -> dict[str, Agent]:
+        """Return the agents of the network, which is there by now."""
+        return {}
+
+    def own_panels(self) -> Sequence[Panel]:
+        """Return what the trainer itself logs and draws."""
+        return ()
+
+    def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[StepReport, dict[str, float | Tensor]]:
+        """Return what the agents learn from, and the step's values of the trainer's own log keys."""
+        return StepReport(batch, loss, self.progress), {}
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return what a restart needs besides network, optimizer, agents and random state."""
+        return {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Restore what `extra_state` returned."""
+
+    # ---- training --------------------------------------------------------------------------------------------------
+
+    @property
+    def module(self) -> nn.Module:
+        """The network, whether it is compiled or not."""
+        return self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
+
+    @property
+    def progress(self) -> float:
+        """Fraction of the epochs that are over, in [0, 1)."""
+        return self.current_epoch / self.num_epochs
+
+    @property
+    def panels(self) -> list[Panel]:
+        """Everything that is drawn: the trainer's own panels, then those of the agents."""
+        return [*self.own_panels(), *(panel for agent in self.agents.values() for panel in agent.panels)]
+
+    def initialize(self) -> None:
+        """Initialize as nnU-Net does, then the agents; nnU-Net's log (and W&B) accepts their keys from then on."""
+        if self.was_initialized:
+            return
+        super().initialize()
+        self.agents = self.build_agents()
+        keys = [key for panel in self.panels for key in panel.keys]
+        self.logger.local_logger.my_fantastic_logging.update({key: [] for key in keys})
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
+        """Return nnU-Net's augmentation; with a seed, made repeatable (see `rl_nnunet.dataloading.repeatable`)."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        if self.seed is not None:
+            make_repeatable(transforms)
+        return transforms
+
+    def on_train_start(self) -> None:
+        """Start as nnU-Net does, then continue the random state of a resumed training."""
+        super().on_train_start()
+        if self._random_state is not None:
+            set_random_state(self._random_state)
+
+    def train_step(self, batch: dict) -> dict:
+        """Train as nnU-Net does, on the batch that the agents leave, then let the agents learn from the step."""
+        for agent in self.agents.values():
+            batch = agent.before_step(batch)
+        result = super().train_step(batch)
+        report, values = self.describe_step(batch, float(result["loss"]))
+        for agent in self.agents.values():
+            values |= agent.learn(report)
+        self._steps.append(values)
+        return result
+
+    # ---- logging ---------------------------------------------------------------------------------------------------
+
+    def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
+        """Log as nnU-Net does, and what trainer and agents did."""
+        super().on_train_epoch_end(train_outputs)
+        for key, value in reduce_steps(self.panels, self._steps).items():
+            self.logger.log(key, value, self.current_epoch)
+        self._steps.clear()
+
+    def on_epoch_end(self) -> None:
+        """Finish the epoch as nnU-Net does; print and draw what trainer and agents did."""
+        panels = self.panels
+        for panel in merge_panels(panels):
+            values = (f"{key} {np.round(self.logger.get_value(key, step=-1), decimals=4)}" for key in panel.keys)
+            self.print_to_log_file(f"{panel.title}:", ", ".join(values))
+        super().on_epoch_end()
+        if panels:
+            log = self.logger.local_logger.my_fantastic_logging
+            plot_progress(log, panels, join(self.output_folder, PICTURE))
+
+    # ---- checkpoints -----------------------------------------------------------------------------------------------
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Save nnU-Net's checkpoint with the agents, other state of ours and random state, in one step."""
+        if self.disable_checkpointing:
+            super().save_checkpoint(filename)
+            return
+        with new_file(filename) as unfinished:
+            super().save_checkpoint(str(unfinished))
+            checkpoint = torch.load(unfinished, map_location="cpu", weights_only=False)
+            checkpoint[CHECKPOINT_KEY] = {
+                "agents": {name: agent.state_dict() for name, agent in self.agents.items()},
+                "random_state": get_random_state(),
+                **self.extra_state(),
+            }
+            torch.save(checkpoint, unfinished)
+
+    def load_checkpoint(self, filename_or_checkpoint: str) -> None:
+        """Load nnU-Net's checkpoint with all that `save_checkpoint` added."""
+        self.initialize()
+        with refusing():
+            checkpoint = read_checkpoint(filename_or_checkpoint, self.device)
+            check_checkpoint(
+                filename_or_checkpoint,
+                checkpoint,
+                type(self).__name__,
+                list(self.agents),
+                self.dataset_json,
+                self.module.state_dict(),
+            )
+        state = checkpoint[CHECKPOINT_KEY]
+        del checkpoint  # nnU-Net's trainer reads the weights anew, and two of them would be in memory
+        super().load_checkpoint(filename_or_checkpoint)
+        for name, agent in self.agents.items():
+            agent.load_state_dict(state["agents"][name])
+        self.load_extra_state(state)
+        # Starting the data loaders draws random numbers; the state is set after that, in on_train_start.
+        self._random_state = state["random_state"]

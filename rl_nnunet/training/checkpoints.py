@@ -1,0 +1,106 @@
+"""What our trainers add to nnU-Net's checkpoint, and whether a checkpoint is one of this training.
+
+nnU-Net trusts its files: a checkpoint of other plans or another data set ends in a traceback at best. Every function
+here raises `InputError`, whose sentence says what does not fit what, and what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rl_nnunet.branches import layout_from_dataset_json
+from rl_nnunet.errors import InputError
+
+CHECKPOINT_KEY = "rl_nnunet"
+"""Under which our trainers add ``agents``, ``random_state`` and what else a restart needs."""
+OWN_KEYS = {"agents", "random_state"}
+CHECKPOINT_KEYS = (
+    "network_weights",
+    "optimizer_state",
+    "grad_scaler_state",
+    "current_epoch",
+    "logging",
+    "_best_ema",
+    "init_args",
+    "trainer_name",
+)
+
+
+def read_checkpoint(file: str, device: Any) -> dict[str, Any]:
+    """Return nnU-Net's checkpoint, with all that it has to hold."""
+    import torch
+
+    try:
+        checkpoint = torch.load(file, map_location=device, weights_only=False)
+    except FileNotFoundError:
+        raise InputError(f"{file} does not exist; train first, or leave out --val_best.") from None
+    except Exception as error:  # noqa: BLE001 - whatever unpickling half a file comes to
+        raise InputError(
+            f"{file} cannot be read ({type(error).__name__}): it is truncated or no checkpoint; "
+            "remove it, and --c goes on from another checkpoint, if there is one."
+        ) from None
+    missing = [key for key in CHECKPOINT_KEYS if not isinstance(checkpoint, dict) or key not in checkpoint]
+    if missing:
+        raise InputError(f"{file} is no checkpoint of nnU-Net (it has no {missing[0]}); train anew without --c.")
+    return checkpoint
+
+
+def check_checkpoint(
+    file: str,
+    checkpoint: Mapping[str, Any],
+    trainer_name: str,
+    agents: Iterable[str],
+    dataset_json: Mapping[str, Any],
+    weights: Mapping[str, Any],
+) -> None:
+    """Check that a checkpoint is one of this training.
+
+    Parameters
+    ----------
+    file : str
+        For the sentence.
+    checkpoint : mapping
+        See `read_checkpoint`.
+    trainer_name : str
+        Name of the trainer's class.
+    agents : iterable of str
+        Names of the trainer's agents.
+    dataset_json : mapping
+        The data set's description.
+    weights : mapping
+        ``state_dict`` of the network that the plans build.
+    """
+    other = checkpoint["trainer_name"]
+    if other != trainer_name:
+        raise InputError(
+            f"{file} is a checkpoint of {other}, not of {trainer_name}; go on with -tr {other}, or train anew without "
+            "--c."
+        )
+    own, optimizer = checkpoint.get(CHECKPOINT_KEY), checkpoint["optimizer_state"]
+    if not isinstance(own, Mapping) or not own.keys() >= OWN_KEYS:
+        raise InputError(f"{file} has no agents, so that {trainer_name} did not write it; train anew without --c.")
+    if not isinstance(own["agents"], Mapping) or set(own["agents"]) != set(agents):
+        raise InputError(
+            f"{file} has the agents {', '.join(map(str, own['agents'])) or 'none'}, but {trainer_name} has "
+            f"{', '.join(agents) or 'none'}; train anew without --c."
+        )
+    if not isinstance(optimizer, Mapping) or "param_groups" not in optimizer:
+        raise InputError(f"{file} has no state of an optimizer; train anew without --c.")
+    before = checkpoint["init_args"].get("dataset_json", dataset_json)
+    if layout_from_dataset_json(before) != layout_from_dataset_json(dict(dataset_json)):
+        raise InputError(
+            f"{file} was trained with other branches, or another pairing, than dataset.json has now; restore "
+            "dataset.json, or train anew without --c."
+        )
+    if before.get("labels") != dataset_json.get("labels"):
+        raise InputError(
+            f"{file} was trained with other labels than dataset.json has now; restore dataset.json, or train anew "
+            "without --c."
+        )
+    shapes = {name: tuple(value.shape) for name, value in weights.items()}
+    if shapes != {name: tuple(value.shape) for name, value in checkpoint["network_weights"].items()}:
+        raise InputError(
+            f"{file} was trained with other plans: its network differs from the one that the plans build now; restore "
+            "the plans, or train anew without --c."
+        )

@@ -1,0 +1,25 @@
+"""What every family of trainers can be told; each has a subclass with settings of its own beside its trainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """Settings that are not in the plans. A trainer with others is a subclass with another instance.
+
+    Parameters
+    ----------
+    architecture : mapping of str to object
+        Arguments of the network that an ablation sets in the plans of the model folder, which prediction reads; see
+        `rl_nnunet.plans.adapt.adapt`.
+    schedule : mapping of str to int
+        What differs from nnU-Net's schedule, by the names of nnU-Net's attributes: ``num_epochs``,
+        ``num_iterations_per_epoch``, ``num_val_iterations_per_epoch``, ``save_every``.
+    """
+
+    architecture: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, int] = field(default_factory=dict)

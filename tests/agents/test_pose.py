@@ -1,0 +1,136 @@
+"""From a training step to transitions, on examples that can be checked by hand."""
+
+import math
+from copy import deepcopy
+
+import pytest
+import torch
+
+from rl_nnunet.agents.pose import PoseAgent, PoseReport
+from rl_nnunet.agents.ppo import PPOConfig
+from rl_nnunet.outputs import Alignment
+from rl_nnunet.policies.pose import PosePolicy
+from rl_nnunet.policies.rotations import inverse, rotate
+
+CPU = torch.device("cpu")
+
+
+def make_agent(collected=1000, branches=2):
+    torch.manual_seed(0)
+    policy = PosePolicy(2, 3, branches, grid=4)
+    return PoseAgent(3, policy, branches, PPOConfig(transitions_per_update=collected, minibatch_size=4), CPU)
+
+
+def alignment(policy, directions=((0, 1), (1, 0)), count=1):
+    """What a module would hand over: maps that agree up to a known cosine are set by the tests."""
+    branches = torch.tensor(directions)
+    main, auxiliary = torch.randn(2, len(branches), 2, 4, 4, 4)
+    context = policy.context(main, auxiliary, branches)
+    return Alignment(main, auxiliary, context, *policy.draw(context, count, most_probable=False))
+
+
+def learn(agent, step, dice, cubes=None, progress=0.1):
+    return agent.learn(PoseReport({}, 0.0, progress, {3: step}, dice, cubes))
+
+
+def transitions(agent):
+    return agent.state_dict()["transitions"]
+
+
+def test_transition_holds_reward_state_and_next_state():
+    agent = make_agent()
+    step = alignment(agent.ppo.policy)
+    step = step._replace(aligned=torch.stack((step.main[0], -step.main[1])))  # cosine 1 and -1
+    logs = learn(agent, step, {0: 0.25, 1: 0.75})
+    (recorded,) = transitions(agent)
+    torch.testing.assert_close(recorded["state"], torch.zeros(2, 3))
+    torch.testing.assert_close(recorded["next_state"], torch.tensor([[0.25, 1.0, 0.1], [0.75, -1.0, 0.1]]))
+    torch.testing.assert_close(recorded["reward"], torch.tensor([1.25, -0.25]))
+    assert torch.equal(recorded["action"], step.rotations)
+    assert torch.equal(recorded["log_probability"], step.log_probability)
+    assert torch.equal(recorded["context"]["main"], step.context["main"])
+    assert logs["reward_stage3"] == pytest.approx(0.5)
+    assert logs["similarity_stage3"] == pytest.approx(0.0, abs=1e-6)
+
+    learn(agent, step._replace(aligned=step.main), {0: 0.5, 1: 0.5}, progress=0.2)
+    second = transitions(agent)[1]
+    assert torch.equal(second["state"], recorded["next_state"])
+    torch.testing.assert_close(second["next_state"], torch.tensor([[0.5, 1.0, 0.2], [0.5, 1.0, 0.2]]))
+
+
+def test_next_state_of_a_direction_is_the_mean_over_its_links():
+    agent = make_agent()
+    step = alignment(agent.ppo.policy, [(0, 1), (1, 0), (0, 1)])
+    step = step._replace(aligned=torch.stack((step.main[0], step.main[1], -step.main[2])))
+    learn(agent, step, {0: 0.5, 1: 0.75}, progress=0.5)
+    torch.testing.assert_close(agent.last_state[0, 1], torch.tensor([0.5, 0.0, 0.5]))
+    torch.testing.assert_close(agent.last_state[1, 0], torch.tensor([0.75, 1.0, 0.5]))
+    assert agent.last_state.diagonal().abs().sum() == 0
+
+
+def test_anatomical_similarity_is_the_reward_where_labels_are_given():
+    agent = make_agent()
+    step = alignment(agent.ppo.policy)._replace(rotations=torch.tensor([[5], [0]]))
+    labels = torch.zeros(2, 1, 4, 4, 4)
+    labels[:, :, :2, :1, 1:] = 1
+    turned = torch.stack((rotate(labels[0], inverse(5, 3), 3), 1 - labels[1]))
+    logs = learn(agent, step, {0: 0.5, 1: 0.5}, (labels, turned))
+    torch.testing.assert_close(transitions(agent)[0]["reward"], torch.tensor([1.5, 0.5]))
+    assert logs["similarity_stage3"] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_step_with_overflow_is_not_recorded(bad):
+    agent = make_agent()
+    assert learn(agent, alignment(agent.ppo.policy), {0: 0.5, 1: bad}) == {}
+    assert transitions(agent) == []
+    assert agent.last_state.abs().sum() == 0
+
+
+def test_a_step_without_links_is_not_recorded():
+    agent = make_agent()
+    assert agent.learn(PoseReport({}, 0.0, 0.1, {}, {0: 0.5}, None)) == {}
+    assert transitions(agent) == []
+
+
+def test_logs_describe_the_policy():
+    agent = make_agent()
+    probabilities = torch.zeros(2, 24)
+    probabilities[0, 7] = 1
+    probabilities[1, [7, 3]] = 0.5
+    logs = learn(agent, alignment(agent.ppo.policy)._replace(probabilities=probabilities), {0: 0.5, 1: 0.5})
+    assert logs["rotation_stage3"] == 7
+    assert logs["policy_entropy_stage3"] == pytest.approx(math.log(2) / 2)
+
+
+def test_the_policy_learns_once_enough_is_collected_and_the_update_is_logged():
+    agent = make_agent(collected=4)
+    before = agent.ppo.policy.preferences.clone()
+    keys = {key for panel in agent.panels for key in panel.keys}
+    for step in range(2):
+        logs = learn(agent, alignment(agent.ppo.policy), {0: 0.5, 1: 0.25})
+        assert torch.equal(agent.ppo.policy.preferences, before) == (step == 0)
+        assert ("approximate_kl_stage3" in logs) == ("clip_fraction_stage3" in logs) == (step == 1)
+        assert set(logs) <= keys
+    assert set(logs) == keys
+    assert len(agent.ppo) == 0
+
+
+def test_state_makes_a_round_trip():
+    first = make_agent(collected=4)
+    for _ in range(3):  # one update, and half a buffer
+        learn(first, alignment(first.ppo.policy), {0: 0.5, 1: 0.25})
+    second = make_agent(collected=4)
+    second.ppo.policy.load_state_dict(first.ppo.policy.state_dict())
+    second.load_state_dict(
+        deepcopy(first.state_dict())
+    )  # as after a file: optimizers share tensors with what they load
+    assert torch.equal(second.last_state, first.last_state)
+    outcomes = []
+    for agent in (first, second):
+        torch.manual_seed(5)
+        learn(agent, alignment(agent.ppo.policy), {0: 0.25, 1: 0.5}, progress=0.2)
+        outcomes.append([*agent.ppo.policy.parameters(), *agent.ppo.critic.parameters()])
+        assert len(agent.ppo) == 0
+    for a, b in zip(*outcomes, strict=True):
+        assert torch.equal(a, b)

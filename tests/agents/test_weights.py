@@ -1,0 +1,96 @@
+"""Transitions against the definition of reward and episode, and agents that find out which modality counts."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from rl_nnunet.agents.weights import PAPER_PPO, InterAgent, IntraAgent, WeightReport
+from rl_nnunet.outputs import Episode
+from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
+
+CPU = torch.device("cpu")
+
+
+def play(policy, observations):
+    """Let a policy act on all observations, (B, T, S)."""
+    acts = [policy.act(observations[:, : t + 1], most_probable=False) for t in range(observations.shape[1])]
+    return Episode(observations, *(torch.stack(part, 1) for part in zip(*acts, strict=True)))
+
+
+def learn(agent, episode, probabilities):
+    return agent.learn(WeightReport({}, 0.0, 0.0, {agent.name: episode}, probabilities))
+
+
+def test_hyperparameters_of_the_paper():
+    assert (PAPER_PPO.discount, PAPER_PPO.policy_learning_rate, PAPER_PPO.weight_decay) == (0.1, 1e-2, 1e-5)
+
+
+def test_transitions():
+    policy = RecurrentGaussianPolicy(4, 2)
+    agent = InterAgent(["CT", "MRI"], policy, PAPER_PPO, CPU)
+    episode = play(policy, torch.randn(2, 3, 4))
+    probabilities = torch.tensor([[0.5, 0.6, 0.4, 0.9], [0.1, 0.1, 0.2, 0.4]])
+    logs = learn(agent, episode, probabilities)
+    torch.testing.assert_close(logs["weight_MRI"], weights_of(episode.actions[:, -1, 1]).mean())
+    assert set(logs) | {"approximate_kl_inter", "clip_fraction_inter"} == {k for p in agent.panels for k in p.keys}
+    stored = agent.state_dict()["transitions"]
+    assert len(stored) == 3
+    gains = [[0.0, 0.0], [0.1, 0.0], [-0.1, 0.1]]
+    for step, rewards in enumerate([[0.1, 0.0], [-0.2, 0.1], [0.5, 0.2]]):
+        transition = stored[step]
+        torch.testing.assert_close(transition["reward"], torch.tensor(rewards))
+        assert transition["terminal"].tolist() == [step == 2] * 2
+        assert torch.equal(transition["action"], episode.actions[:, step])
+        assert transition["context"]["step"].tolist() == [step] * 2
+        torch.testing.assert_close(transition["state"][:, -2], torch.full((2,), step / 3))
+        torch.testing.assert_close(transition["state"][:, -1], torch.tensor(gains[step]))
+    for step in range(2):
+        assert torch.equal(stored[step]["next_state"], stored[step + 1]["state"])
+
+
+def test_nothing_is_recorded_after_an_overflow():
+    policy = RecurrentGaussianPolicy(4, 2)
+    agent = IntraAgent(policy, PAPER_PPO, CPU)
+    logs = learn(agent, play(policy, torch.randn(1, 1, 4)), torch.tensor([[0.5, torch.nan]]))
+    assert len(agent.ppo) == 0
+    assert logs["exploration_intra"] == 0.5
+
+
+@pytest.mark.parametrize("noise", [0, 2])
+def test_a_useless_modality_gets_the_lowest_weight(noise):
+    """A decision whose probability is the share of the weight that useful modalities have."""
+    torch.manual_seed(0)
+    policy = RecurrentGaussianPolicy(4, 3, hidden_size=16)
+    agent = InterAgent("abc", policy, replace(PAPER_PPO, transitions_per_update=48), CPU)
+    for _ in range(80):
+        episode = play(policy, torch.randn(8, 3, 4))
+        weights = torch.cat((torch.ones(8, 1, 3), weights_of(episode.actions)), 1)
+        learn(agent, episode, 1 - weights[..., noise] / weights.sum(-1))
+    means = weights_of(policy.act(torch.randn(64, 1, 4), most_probable=True)[0]).mean(0)
+    assert means.argmin() == noise
+    assert means[noise] < 0.7
+
+
+def test_checkpoint_continues_as_if_never_interrupted():
+    def make():
+        torch.manual_seed(1)
+        policy = RecurrentGaussianPolicy(4, 3)
+        return policy, InterAgent("abc", policy, replace(PAPER_PPO, transitions_per_update=30), CPU)
+
+    def train(policy, agents, steps):
+        for _ in range(steps):
+            learn(agents, play(policy, torch.randn(4, 3, 4)), torch.rand(4, 4))
+
+    policy, agents = make()
+    train(policy, agents, 4)
+    saved, weights, random_state = agents.state_dict(), policy.state_dict(), torch.get_rng_state()
+    saved, weights = torch.utils._pytree.tree_map(lambda x: x.clone() if torch.is_tensor(x) else x, (saved, weights))
+    train(policy, agents, 4)
+    resumed_policy, resumed = make()
+    resumed_policy.load_state_dict(weights)
+    resumed.load_state_dict(saved)
+    torch.set_rng_state(random_state)
+    train(resumed_policy, resumed, 4)
+    for one, other in zip(policy.parameters(), resumed_policy.parameters(), strict=True):
+        assert torch.equal(one, other)

@@ -1,0 +1,122 @@
+"""The distribution over rotations: what it sees, what it finds, and what trains it."""
+
+import math
+
+import pytest
+import torch
+
+from rl_nnunet.policies import plackett_luce
+from rl_nnunet.policies.pose import PosePolicy, average_to_cube
+from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices
+
+FORWARD = torch.tensor([[0, 1]])
+
+
+def policy(dimension=3, kind="contextual", branches=2, grid=4):
+    torch.manual_seed(0)
+    return PosePolicy(3, dimension, branches, kind, projection_channels=5, grid=grid)
+
+
+@pytest.mark.parametrize("spatial", [(4, 4), (8, 4), (4, 8, 8), (2, 8, 4)])
+def test_average_to_cube(spatial):
+    x = torch.randn(2, 3, *spatial)
+    cube = average_to_cube(x, 4)
+    assert cube.shape == (2, 3, *[4] * len(spatial))
+    torch.testing.assert_close(cube.flatten(2).mean(2), x.flatten(2).mean(2))
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_global_policy_ignores_the_maps(dimension):
+    agent = policy(dimension, "global")
+    torch.nn.init.normal_(agent.preferences)
+    assert [name for name, _ in agent.named_parameters()] == ["preferences"]
+    results = []
+    for _ in range(2):
+        main, auxiliary = torch.randn(2, 1, 3, *[4] * dimension)
+        context = agent.context(main, auxiliary, FORWARD)
+        assert set(context) == {"branches"}
+        results.append(agent.logits(context))
+    assert torch.equal(results[0], results[1])
+    assert torch.equal(results[0][0], agent.preferences[0, 1])
+
+
+def test_directions_have_preferences_of_their_own():
+    agent = policy(kind="global", branches=3)
+    torch.nn.init.normal_(agent.preferences)
+    directions = torch.tensor([[2, 0], [0, 2], [1, 2]])
+    logits = agent.logits({"branches": directions})
+    assert torch.equal(logits, torch.stack([agent.preferences[2, 0], agent.preferences[0, 2], agent.preferences[1, 2]]))
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_contextual_policy_finds_every_rotation(dimension):
+    """The auxiliary map is the main map, turned: the logits are theta + beta cos, and cos is 1 where it is undone."""
+    agent = policy(dimension)
+    count = len(rotation_matrices(dimension))
+    main = torch.randn(count, 3, *[4] * dimension)
+    auxiliary = torch.stack([rotate(x, inverse(r, dimension), dimension) for r, x in enumerate(main)])
+    context = agent.context(main, auxiliary, FORWARD.expand(count, 2))
+    logits = agent.logits(context)
+    assert logits.argmax(1).tolist() == list(range(count))
+    torch.testing.assert_close(logits.diagonal(), agent.sharpness.expand(count))
+    rotations, _, _ = agent.draw(context, 1, most_probable=True)
+    assert rotations.flatten().tolist() == list(range(count))
+
+
+def test_logits_are_the_cosine_of_the_projected_and_centered_maps():
+    agent = policy()
+    torch.nn.init.normal_(agent.preferences)
+    torch.nn.init.normal_(agent.projections)
+    main, auxiliary = torch.randn(2, 1, 3, 4, 4, 4)
+    logits = agent.logits(agent.context(main, auxiliary, FORWARD))[0]
+    projected = []
+    for x, branch in ((main, 0), (auxiliary, 1)):
+        y = torch.einsum("pc,czyx->pzyx", agent.projections[branch], x[0])
+        projected.append(y - y.mean((1, 2, 3), keepdim=True))
+    for r in range(24):
+        a, b = projected[0].flatten(), rotate(projected[1], r, 3).flatten()
+        expected = agent.preferences[0, 1, r] + agent.sharpness * torch.dot(a, b) / (a.norm() * b.norm())
+        torch.testing.assert_close(logits[r], expected)
+
+
+def test_constant_maps_give_uniform_probabilities():
+    agent = policy()
+    flat = torch.ones(1, 3, 4, 4, 4)
+    probabilities = agent.draw(agent.context(flat, flat, FORWARD), 1, most_probable=False)[2]
+    torch.testing.assert_close(probabilities, torch.full((1, 24), 1 / 24))
+
+
+@pytest.mark.parametrize("kind", ["contextual", "global"])
+@pytest.mark.parametrize("count", [1, 3])
+def test_evaluate_returns_the_log_probability_of_the_draw(kind, count):
+    agent = policy(kind=kind)
+    context = agent.context(*torch.randn(2, 4, 3, 6, 4, 5), torch.tensor([[0, 1], [1, 0], [0, 1], [1, 0]]))
+    rotations, drawn, probabilities = agent.draw(context, count, most_probable=False)
+    judged, entropy = agent.evaluate(context, rotations)
+    torch.testing.assert_close(judged, drawn)
+    torch.testing.assert_close(drawn, plackett_luce.log_probability(agent.logits(context), rotations))
+    torch.testing.assert_close(entropy, torch.special.entr(probabilities).sum(1))
+    assert (entropy <= math.log(24) + 1e-5).all()
+
+
+def test_gradient_comes_through_evaluate_only():
+    agent = policy()
+    main, auxiliary = (torch.randn(2, 3, 4, 4, 4, requires_grad=True) for _ in range(2))
+    context = agent.context(main, auxiliary, torch.tensor([[0, 1], [0, 1]]))
+    assert not any(x.requires_grad for x in context.values())
+    rotations, drawn, probabilities = agent.draw(context, 2, most_probable=False)
+    assert not drawn.requires_grad
+    assert not probabilities.requires_grad
+    log_probability, _ = agent.evaluate(context, rotations)
+    log_probability.sum().backward()
+    assert main.grad is None
+    assert auxiliary.grad is None
+    assert (agent.projections.grad.abs().sum((1, 2)) > 0).all()
+    assert agent.sharpness.grad.abs() > 0
+    assert agent.preferences.grad[0, 1].abs().sum() > 0
+    assert agent.preferences.grad[1, 0].abs().sum() == 0
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match='must be "contextual" or "global"'):
+        policy(kind="random")

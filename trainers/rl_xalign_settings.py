@@ -1,0 +1,33 @@
+"""Settings of ``RLXAlignTrainer`` that are not part of the architecture (those are in the plans)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from rl_nnunet.agents.pose import SimilarityKind
+from rl_nnunet.agents.ppo import PPOConfig
+from rl_nnunet.losses.adaptive_weights import AdaptiveWeightsConfig
+from rl_nnunet.losses.branched_loss import AlignmentLossConfig
+from rl_nnunet.training.settings import TrainerSettings
+
+
+@dataclass(frozen=True)
+class RLXAlignSettings(TrainerSettings):
+    """What `RLXAlignTrainer` trains with.
+
+    Parameters
+    ----------
+    adaptive_weights : AdaptiveWeightsConfig or None
+        AGWD of Dice and cross entropy; None weighs the branches equally.
+    alignment_loss : AlignmentLossConfig or None
+        InfoNCE and cosine losses; None leaves them out.
+    ppo : PPOConfig
+        Of every agent.
+    similarity : {"anatomical", "feature"}
+        S of the agents' state and reward, see `rl_nnunet.agents.pose`.
+    """
+
+    adaptive_weights: AdaptiveWeightsConfig | None = field(default_factory=AdaptiveWeightsConfig)
+    alignment_loss: AlignmentLossConfig | None = field(default_factory=AlignmentLossConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    similarity: SimilarityKind = "anatomical"
