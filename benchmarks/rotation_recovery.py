@@ -29,8 +29,8 @@ from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsCo
 from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
 from rl_nnunet.networks.architecture import NETWORK_CLASS, branch_arguments
 from rl_nnunet.networks.rl_u2net import RLU2Net
-from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.heart import make_pair
+from rl_nnunet.phantoms.heart.cases import make_heart_pair
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
 from rl_nnunet.random_state import seed_everything
 from rl_nnunet.training_settings import TrainingSettings
 
@@ -45,7 +45,7 @@ def make_hearts(count: int, first_seed: int, noise: float) -> list[tuple[torch.T
     config = HeartPhantomConfig(mr_noise=noise)
     hearts = []
     for seed in tqdm(range(first_seed, first_seed + count), desc="hearts"):
-        pair = make_pair(seed, SIZE, config=config)
+        pair = make_heart_pair(seed, SIZE, config=config)
         ct = torch.from_numpy(np.clip(pair.ct, -200, 500).astype(np.float32))[None]
         mr = torch.from_numpy(pair.mr.astype(np.float32))[None]
         labels = torch.from_numpy(pair.ct_labels.astype(np.int16))[None]

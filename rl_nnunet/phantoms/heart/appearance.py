@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
-from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.tissues import Tissue
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.tissues import Tissue
+from rl_nnunet.phantoms.imaging import bias_field, rician, tissue_signal
 
 # Mean and SD from case to case, in HU, of what contrast medium does not reach.
 CT_TISSUES = {
@@ -64,20 +64,18 @@ MR_TISSUES = {
 
 # Smooth variation within one tissue, relative to its level above air (CT) or its signal (MR).
 TEXTURE_SD = 0.04
-# Resolution of the smooth random fields, in control points per axis.
-TEXTURE_POINTS, BIAS_POINTS = 9, 3
 
 
-def render_ct(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhantomConfig | None = None) -> np.ndarray:
+def render_ct(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhantomConfig) -> np.ndarray:
     """Return a contrast-enhanced CT of a tissue map.
 
     Parameters
     ----------
     tissues : numpy.ndarray
-        Shape (z, y, x), see `rl_nnunet.phantoms.render.render_tissues`.
+        Shape (z, y, x), see `rl_nnunet.phantoms.heart.render.render_heart`.
     rng : numpy.random.Generator
         Source of the contrast levels and the noise.
-    config : HeartPhantomConfig, optional
+    config : HeartPhantomConfig
         Its ``blur_voxels`` and ``ct_noise_hu`` are used.
 
     Returns
@@ -85,27 +83,26 @@ def render_ct(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhanto
     numpy.ndarray
         Shape (z, y, x), int16, in HU.
     """
-    config = config or HeartPhantomConfig()
     levels = _sample_levels(CT_TISSUES, rng)
     for side, bounds in ((CT_LEFT_SIDE, CT_LEFT_RANGE), (CT_RIGHT_SIDE, CT_RIGHT_RANGE)):
         levels[list(side)] = rng.uniform(*bounds) + rng.normal(0, CT_STRUCTURE_SD, size=len(side))
-    above_air = (levels.astype(np.float32) - levels[Tissue.AIR])[tissues]
-    above_air *= 1 + np.float32(TEXTURE_SD / 2) * smooth_field(tissues.shape, TEXTURE_POINTS, rng)
-    image = ndimage.gaussian_filter(above_air, config.blur_voxels) + np.float32(levels[Tissue.AIR])
-    image += np.float32(config.ct_noise_hu) * _standard_normal(tissues.shape, rng)
+    air = levels[Tissue.AIR]
+    above_air = tissue_signal(tissues, levels.astype(np.float32) - air, TEXTURE_SD / 2, config.blur_voxels, rng)
+    image = above_air + np.float32(air)
+    image += np.float32(config.ct_noise_hu) * rng.standard_normal(tissues.shape, dtype=np.float32)
     return np.clip(np.rint(image), -1024, 3071).astype(np.int16)
 
 
-def render_mr(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhantomConfig | None = None) -> np.ndarray:
+def render_mr(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhantomConfig) -> np.ndarray:
     """Return a bSSFP-like MR of a tissue map, with a bias field and Rician noise.
 
     Parameters
     ----------
     tissues : numpy.ndarray
-        Shape (z, y, x), see `rl_nnunet.phantoms.render.render_tissues`.
+        Shape (z, y, x), see `rl_nnunet.phantoms.heart.render.render_heart`.
     rng : numpy.random.Generator
         Source of the contrast levels, the bias field and the noise.
-    config : HeartPhantomConfig, optional
+    config : HeartPhantomConfig
         Its ``blur_voxels``, ``mr_bias`` and ``mr_noise`` are used.
 
     Returns
@@ -113,32 +110,10 @@ def render_mr(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhanto
     numpy.ndarray
         Shape (z, y, x), int16, never negative.
     """
-    config = config or HeartPhantomConfig()
-    signal = _sample_levels(MR_TISSUES, rng).astype(np.float32)[tissues]
-    signal *= 1 + np.float32(TEXTURE_SD) * smooth_field(tissues.shape, TEXTURE_POINTS, rng)
-    signal = ndimage.gaussian_filter(signal, config.blur_voxels)
-    signal *= np.exp(np.float32(config.mr_bias) * smooth_field(tissues.shape, BIAS_POINTS, rng))
-    sd = np.float32(config.mr_noise)
-    real = signal + sd * _standard_normal(tissues.shape, rng)
-    imaginary = sd * _standard_normal(tissues.shape, rng)
-    return np.clip(np.rint(np.hypot(real, imaginary)), 0, np.iinfo(np.int16).max).astype(np.int16)
-
-
-def smooth_field(shape: tuple[int, int, int], points: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a smooth random field (float32, SD somewhat below 1) from a coarse grid of `points` per axis."""
-    coarse = rng.standard_normal((points,) * 3).astype(np.float32)
-    z, y, x = (_spline_weights(points, length) for length in shape)
-    # Axis by axis with plain einsum: a threaded BLAS need not give the same bits every time.
-    field = np.einsum("zi,ijk->zjk", z, coarse)
-    field = np.einsum("yj,zjk->zyk", y, field)
-    return np.einsum("xk,zyk->zyx", x, field)
-
-
-def _spline_weights(points: int, length: int) -> np.ndarray:
-    """Return the cubic interpolation matrix (length, points) from a coarse axis to a fine one."""
-    where = np.linspace(0, points - 1, length) if length > 1 else np.zeros(1)
-    columns = [ndimage.map_coordinates(unit, [where], order=3, mode="nearest") for unit in np.eye(points)]
-    return np.stack(columns, axis=1).astype(np.float32)
+    levels = _sample_levels(MR_TISSUES, rng).astype(np.float32)
+    signal = tissue_signal(tissues, levels, TEXTURE_SD, config.blur_voxels, rng)
+    signal *= bias_field(tissues.shape, config.mr_bias, rng)
+    return np.clip(np.rint(rician(signal, config.mr_noise, rng)), 0, np.iinfo(np.int16).max).astype(np.int16)
 
 
 def _sample_levels(table: dict[Tissue, tuple[float, float]], rng: np.random.Generator) -> np.ndarray:
@@ -148,7 +123,3 @@ def _sample_levels(table: dict[Tissue, tuple[float, float]], rng: np.random.Gene
     # One muscle, one level.
     levels[Tissue.PAPILLARY_MUSCLE] = levels[Tissue.MYOCARDIUM]
     return levels
-
-
-def _standard_normal(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    return rng.standard_normal(shape, dtype=np.float32)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl_nnunet.phantoms.config import HeartPhantomConfig
 from rl_nnunet.phantoms.geometry import random_small_rotation
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.tissues import Tissue
 from rl_nnunet.phantoms.shapes import Ellipsoid, Plane, Tube, spline_tube
-from rl_nnunet.phantoms.tissues import Tissue
 from rl_nnunet.phantoms.waves import Warp, sample_warp
 
 TOWARD_APEX = np.array([0.65, -0.60, -0.47]) / np.linalg.norm([0.65, -0.60, -0.47])

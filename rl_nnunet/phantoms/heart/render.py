@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from rl_nnunet.phantoms.anatomy import Body, HeartShape, Part
 from rl_nnunet.phantoms.geometry import Grid
+from rl_nnunet.phantoms.heart.anatomy import Body, HeartShape, Part
+from rl_nnunet.phantoms.heart.tissues import Tissue
 from rl_nnunet.phantoms.shapes import Points
-from rl_nnunet.phantoms.tissues import Tissue, labels_from_tissues
-
-# Slices are drawn in slabs of at most about this many voxels, so that a large volume does not need much memory.
-VOXELS_PER_SLAB = 2**18
 
 
-def render_tissues(heart: HeartShape, grid: Grid) -> np.ndarray:
+def render_heart(heart: HeartShape, grid: Grid) -> np.ndarray:
     """Return the tissue map of a heart.
 
     Parameters
     ----------
     heart : HeartShape
-        The anatomy, see `rl_nnunet.phantoms.anatomy.sample_heart`.
+        The anatomy, see `rl_nnunet.phantoms.heart.anatomy.sample_heart`.
     grid : Grid
         Where to sample it.
 
@@ -29,19 +26,12 @@ def render_tissues(heart: HeartShape, grid: Grid) -> np.ndarray:
         Shape (z, y, x), uint8, values of `Tissue`.
     """
     tissues = np.empty(grid.shape, dtype=np.uint8)
-    slices = max(1, VOXELS_PER_SLAB // (grid.shape[1] * grid.shape[2]))
-    for start in range(0, grid.shape[0], slices):
-        stop = min(start + slices, grid.shape[0])
-        points = heart.warp(grid.coordinates(start, stop))
+    for slices, points in grid.slabs():
+        points = heart.warp(points)
         slab = _draw_body(points, heart.body)
         _draw_heart(slab, points, heart.parts, heart.body.pericardial_fat_mm)
-        tissues[start:stop] = slab.reshape(tissues[start:stop].shape)
+        tissues[slices] = slab.reshape(tissues[slices].shape)
     return tissues
-
-
-def render_labels(heart: HeartShape, grid: Grid) -> np.ndarray:
-    """Return the label map of a heart: shape (z, y, x), uint8, class indices 0 to 7 (`CLASS_NAMES`)."""
-    return labels_from_tissues(render_tissues(heart, grid))
 
 
 def _draw_heart(slab: np.ndarray, points: Points, parts: tuple[Part, ...], fat_mm: float) -> None:
