@@ -5,61 +5,61 @@ from __future__ import annotations
 import numpy as np
 
 from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
-from rl_nnunet.phantoms.heart.tissues import Tissue
+from rl_nnunet.phantoms.heart.tissues import HeartTissue
 from rl_nnunet.phantoms.imaging import bias_field, rician, tissue_signal
 
 # Mean and SD from case to case, in HU, of what contrast medium does not reach.
 CT_TISSUES = {
-    Tissue.AIR: (-1000, 0),
-    Tissue.MYOCARDIUM: (100, 10),
-    Tissue.PAPILLARY_MUSCLE: (100, 10),
-    Tissue.MUSCLE: (65, 6),
-    Tissue.FAT: (-85, 8),
-    Tissue.LUNG: (-810, 25),
-    Tissue.BONE: (550, 80),
-    Tissue.LIVER: (95, 10),
-    Tissue.SPLEEN: (120, 12),
-    Tissue.SPINAL_CANAL: (30, 5),
+    HeartTissue.AIR: (-1000, 0),
+    HeartTissue.MYOCARDIUM: (100, 10),
+    HeartTissue.PAPILLARY_MUSCLE: (100, 10),
+    HeartTissue.MUSCLE: (65, 6),
+    HeartTissue.FAT: (-85, 8),
+    HeartTissue.LUNG: (-810, 25),
+    HeartTissue.BONE: (550, 80),
+    HeartTissue.LIVER: (95, 10),
+    HeartTissue.SPLEEN: (120, 12),
+    HeartTissue.SPINAL_CANAL: (30, 5),
 }
 # The contrast medium sets one level for each side of the heart; a structure's level differs from its side's by this.
 CT_LEFT_SIDE = (
-    Tissue.LEFT_VENTRICLE,
-    Tissue.LEFT_ATRIUM,
-    Tissue.ASCENDING_AORTA,
-    Tissue.ARTERY,
-    Tissue.PULMONARY_VEIN,
+    HeartTissue.LEFT_VENTRICLE,
+    HeartTissue.LEFT_ATRIUM,
+    HeartTissue.ASCENDING_AORTA,
+    HeartTissue.ARTERY,
+    HeartTissue.PULMONARY_VEIN,
 )
 CT_RIGHT_SIDE = (
-    Tissue.RIGHT_VENTRICLE,
-    Tissue.RIGHT_ATRIUM,
-    Tissue.PULMONARY_ARTERY,
-    Tissue.SYSTEMIC_VEIN,
-    Tissue.DISTAL_PULMONARY_ARTERY,
+    HeartTissue.RIGHT_VENTRICLE,
+    HeartTissue.RIGHT_ATRIUM,
+    HeartTissue.PULMONARY_ARTERY,
+    HeartTissue.SYSTEMIC_VEIN,
+    HeartTissue.DISTAL_PULMONARY_ARTERY,
 )
 CT_LEFT_RANGE, CT_RIGHT_RANGE, CT_STRUCTURE_SD = (340, 460), (220, 350), 15
 
 # Mean and SD from case to case of a balanced steady-state free precession MR: blood and fat are bright.
 MR_TISSUES = {
-    Tissue.AIR: (5, 0),
-    Tissue.LEFT_VENTRICLE: (560, 30),
-    Tissue.RIGHT_VENTRICLE: (520, 30),
-    Tissue.LEFT_ATRIUM: (530, 30),
-    Tissue.RIGHT_ATRIUM: (500, 30),
-    Tissue.MYOCARDIUM: (260, 15),
-    Tissue.ASCENDING_AORTA: (540, 35),
-    Tissue.PULMONARY_ARTERY: (480, 35),
-    Tissue.PAPILLARY_MUSCLE: (260, 15),
-    Tissue.ARTERY: (520, 40),
-    Tissue.SYSTEMIC_VEIN: (480, 40),
-    Tissue.PULMONARY_VEIN: (500, 40),
-    Tissue.DISTAL_PULMONARY_ARTERY: (460, 40),
-    Tissue.MUSCLE: (190, 15),
-    Tissue.FAT: (350, 40),
-    Tissue.LUNG: (40, 8),
-    Tissue.BONE: (160, 20),
-    Tissue.LIVER: (270, 25),
-    Tissue.SPLEEN: (330, 30),
-    Tissue.SPINAL_CANAL: (580, 40),
+    HeartTissue.AIR: (5, 0),
+    HeartTissue.LEFT_VENTRICLE: (560, 30),
+    HeartTissue.RIGHT_VENTRICLE: (520, 30),
+    HeartTissue.LEFT_ATRIUM: (530, 30),
+    HeartTissue.RIGHT_ATRIUM: (500, 30),
+    HeartTissue.MYOCARDIUM: (260, 15),
+    HeartTissue.ASCENDING_AORTA: (540, 35),
+    HeartTissue.PULMONARY_ARTERY: (480, 35),
+    HeartTissue.PAPILLARY_MUSCLE: (260, 15),
+    HeartTissue.ARTERY: (520, 40),
+    HeartTissue.SYSTEMIC_VEIN: (480, 40),
+    HeartTissue.PULMONARY_VEIN: (500, 40),
+    HeartTissue.DISTAL_PULMONARY_ARTERY: (460, 40),
+    HeartTissue.MUSCLE: (190, 15),
+    HeartTissue.FAT: (350, 40),
+    HeartTissue.LUNG: (40, 8),
+    HeartTissue.BONE: (160, 20),
+    HeartTissue.LIVER: (270, 25),
+    HeartTissue.SPLEEN: (330, 30),
+    HeartTissue.SPINAL_CANAL: (580, 40),
 }
 
 # Smooth variation within one tissue, relative to its level above air (CT) or its signal (MR).
@@ -86,7 +86,7 @@ def render_ct(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhanto
     levels = _sample_levels(CT_TISSUES, rng)
     for side, bounds in ((CT_LEFT_SIDE, CT_LEFT_RANGE), (CT_RIGHT_SIDE, CT_RIGHT_RANGE)):
         levels[list(side)] = rng.uniform(*bounds) + rng.normal(0, CT_STRUCTURE_SD, size=len(side))
-    air = levels[Tissue.AIR]
+    air = levels[HeartTissue.AIR]
     above_air = tissue_signal(tissues, levels.astype(np.float32) - air, TEXTURE_SD / 2, config.blur_voxels, rng)
     image = above_air + np.float32(air)
     image += np.float32(config.ct_noise_hu) * rng.standard_normal(tissues.shape, dtype=np.float32)
@@ -116,10 +116,10 @@ def render_mr(tissues: np.ndarray, rng: np.random.Generator, config: HeartPhanto
     return np.clip(np.rint(rician(signal, config.mr_noise, rng)), 0, np.iinfo(np.int16).max).astype(np.int16)
 
 
-def _sample_levels(table: dict[Tissue, tuple[float, float]], rng: np.random.Generator) -> np.ndarray:
-    levels = np.zeros(len(Tissue))
+def _sample_levels(table: dict[HeartTissue, tuple[float, float]], rng: np.random.Generator) -> np.ndarray:
+    levels = np.zeros(len(HeartTissue))
     for tissue, (mean, sd) in table.items():
         levels[tissue] = rng.normal(mean, sd)
     # One muscle, one level.
-    levels[Tissue.PAPILLARY_MUSCLE] = levels[Tissue.MYOCARDIUM]
+    levels[HeartTissue.PAPILLARY_MUSCLE] = levels[HeartTissue.MYOCARDIUM]
     return levels
