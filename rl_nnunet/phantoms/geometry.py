@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from rl_nnunet.phantoms.shapes import Points
 
@@ -102,7 +103,5 @@ def rotate_grid(grid: Grid, matrix: np.ndarray) -> Grid:
 def random_small_rotation(rng: np.random.Generator, max_degrees: float) -> np.ndarray:
     """Return a rotation matrix of shape (3, 3) about a random axis, by an angle of at most `max_degrees`."""
     axis = rng.normal(size=3)
-    x, y, z = axis / np.linalg.norm(axis)
-    angle = np.deg2rad(rng.uniform(0, max_degrees))
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    angle = rng.uniform(0, max_degrees)
+    return Rotation.from_rotvec(angle * axis / np.linalg.norm(axis), degrees=True).as_matrix()

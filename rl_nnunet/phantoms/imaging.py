@@ -45,6 +45,5 @@ def _smooth_field(shape: tuple[int, int, int], points: int, rng: np.random.Gener
 
 def _spline_weights(points: int, length: int) -> np.ndarray:
     """Return the cubic interpolation matrix (length, points) from a coarse axis to a fine one."""
-    where = np.linspace(0, points - 1, length) if length > 1 else np.zeros(1)
-    columns = [ndimage.map_coordinates(unit, [where], order=3, mode="nearest") for unit in np.eye(points)]
+    columns = [ndimage.zoom(unit, length / points, order=3, mode="nearest") for unit in np.eye(points)]
     return np.stack(columns, axis=1).astype(np.float32)
