@@ -149,8 +149,8 @@ class Contestant:
         self.batch = self._make_batch(batch_size, ours)
         self.updates: dict[int, float] = {}
         self.steps = 0
-        for agent in self.trainer.agents.agents if ours else ():
-            agent.update_if_ready = partial(self._timed_update, agent.update_if_ready)
+        for agent in self.trainer.agents.values() if ours else ():
+            agent.ppo.update_if_ready = partial(self._timed_update, agent.ppo.update_if_ready)
 
     def _make_batch(self, batch_size: int, ours: bool) -> dict[str, Any]:
         """Return noise and blocky labels, the same images for both: side by side in a sample, or one a sample."""

@@ -22,17 +22,19 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from rl_nnunet.agents.pose import PoseAgents, label_cube
+from rl_nnunet.agents.pose import PoseAgent, PoseReport
+from rl_nnunet.agents.rewards import label_cube
 from rl_nnunet.branches import Branch, BranchLayout
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig
 from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
 from rl_nnunet.networks.rl_u2net import RLU2Net
-from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.heart import make_pair
-from rl_nnunet.plans.rl_u2net import NETWORK_CLASS, branch_arguments
+from rl_nnunet.phantoms.heart.cases import make_heart_pair
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.plans.rl_u2net import RLU2NetPlan, branch_arguments
 from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices
+from rl_nnunet.targets import BranchTargets
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.training.random_state import seed_everything
-from rl_nnunet.training_settings import TrainingSettings
 
 SIZE = 32
 CLASSES = 7
@@ -45,7 +47,7 @@ def make_hearts(count: int, first_seed: int, noise: float) -> list[tuple[torch.T
     config = HeartPhantomConfig(mr_noise=noise)
     hearts = []
     for seed in tqdm(range(first_seed, first_seed + count), desc="hearts"):
-        pair = make_pair(seed, SIZE, config=config)
+        pair = make_heart_pair(seed, SIZE, config=config)
         ct = torch.from_numpy(np.clip(pair.ct, -200, 500).astype(np.float32))[None]
         mr = torch.from_numpy(pair.mr.astype(np.float32))[None]
         labels = torch.from_numpy(pair.ct_labels.astype(np.int16))[None]
@@ -69,7 +71,7 @@ def make_network(policy: str) -> RLU2Net:
     arguments["xalign"]["policy"] = policy
     arguments["branch_dropout"] = 0.0
     return get_network_from_plans(
-        NETWORK_CLASS, arguments, ("conv_op", "norm_op", "nonlin"), 2, CLASSES + 1, deep_supervision=True
+        RLU2NetPlan.network_class, arguments, ("conv_op", "norm_op", "nonlin"), 2, CLASSES + 1, deep_supervision=True
     )
 
 
@@ -84,7 +86,7 @@ def make_loss() -> BranchedLoss:
         for weights in ((0, 1), (1, 0))
     ]  # fmt: skip
     weights = [AdaptiveWeights(2, AdaptiveWeightsConfig()) for _ in range(2)]
-    return BranchedLoss(*terms, 2, True, *weights, AlignmentLossConfig())
+    return BranchedLoss(*terms, BranchTargets(2, are_joined=True), *weights, AlignmentLossConfig())
 
 
 def draw_batch(hearts: list, generator: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
@@ -102,8 +104,8 @@ def draw_batch(hearts: list, generator: np.random.Generator, size: int) -> tuple
 def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
     """Train network and agents for some CPU time; return the number of steps."""
     loss = make_loss()
-    settings = TrainingSettings()
-    agents = PoseAgents([m.policy for m in network.xalign.values()], 2, settings.ppo, torch.device("cpu"))
+    ppo, cpu = RLXAlignTrainer.settings.ppo, torch.device("cpu")
+    agents = [PoseAgent(int(stage), module.policy, 2, ppo, cpu) for stage, module in network.xalign.items()]
     optimizer = torch.optim.SGD(network.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True)
     generator = np.random.default_rng(seed)
     network.train()
@@ -117,19 +119,25 @@ def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
             ]
             output = network(data)
             optimizer.zero_grad(set_to_none=True)
-            loss(output, scales).backward()
+            total = loss(output, scales)
+            total.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
             optimizer.step()
             cubes = torch.stack([label_cube(branch, CLASSES) for branch in target.chunk(2, dim=1)])
             main, auxiliary = output.alignments[0].context["branches"].unbind(1)
             links = torch.tensor(output.link_samples)
-            report = agents.learn(
-                output.alignments, loss.report.dice, (cubes[main, links], cubes[auxiliary, links]),
-                elapsed / (minutes * 60),
+            report = PoseReport(
+                {}, total.item(), elapsed / (minutes * 60),
+                dict(zip(map(int, network.xalign), output.alignments, strict=True)), loss.report.dice,
+                (cubes[main, links], cubes[auxiliary, links]),
             )  # fmt: skip
+            logs = {key: value for agent in agents for key, value in agent.learn(report).items()}
             steps += 1
+            first = f"stage{agents[0].stage}"
             bar.set_postfix(
-                steps=steps, similarity=f"{report[0]['similarity']:.2f}", entropy=f"{report[0]['entropy']:.2f}"
+                steps=steps,
+                similarity=f"{logs[f'similarity_{first}']:.2f}",
+                entropy=f"{logs[f'policy_entropy_{first}']:.2f}",
             )
             bar.n = round(elapsed)
     return steps

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import permutations, product
 
 import numpy as np
+from scipy.spatial.transform import Rotation
 
-from rl_nnunet.phantoms.config import HeartPhantomConfig
+from rl_nnunet.phantoms.shapes import Points
 
-# Middle of the template heart, great vessels included, in mm along (z, y, x) of the patient (LPS).
-NOMINAL_CENTER = (14.0, -8.0, 0.0)
+# Slices are drawn in slabs of at most about this many voxels, so that a large volume does not need much memory.
+VOXELS_PER_SLAB = 2**18
 
 
 @dataclass(frozen=True)
@@ -44,47 +46,17 @@ class Grid:
         origin = tuple(c - (n - 1) / 2 * s for c, n, s in zip(center, shape, spacing, strict=True))
         return cls(tuple(shape), tuple(spacing), origin)
 
-    def coordinates(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return x, y and z in mm (float32, flat, in C order) of the voxels of the slices `start` to `stop`."""
+    def slabs(self) -> Iterator[tuple[slice, Points]]:
+        """Yield slices along z, and x, y and z in mm (float32, flat, in C order) of their voxels."""
         z, y, x = (
             np.arange(n, dtype=np.float32) * np.float32(s) + np.float32(o)
             for n, s, o in zip(self.shape, self.spacing, self.origin, strict=True)
         )
-        z = z[start:stop]
-        full = (len(z), len(y), len(x))
-        return (
-            np.broadcast_to(x[None, None, :], full).ravel(),
-            np.broadcast_to(y[None, :, None], full).ravel(),
-            np.broadcast_to(z[:, None, None], full).ravel(),
-        )
-
-
-def _jittered(rng: np.random.Generator, values: tuple[float, ...], jitter: float) -> list[float]:
-    return [value * rng.uniform(1 - jitter, 1 + jitter) for value in values]
-
-
-def _jittered_center(rng: np.random.Generator, jitter_mm: float) -> tuple[float, float, float]:
-    return tuple(float(c + rng.uniform(-jitter_mm, jitter_mm)) for c in NOMINAL_CENTER)
-
-
-def sample_ct_grid(rng: np.random.Generator, config: HeartPhantomConfig) -> Grid:
-    """Return the grid of one CT: square slices of ``config.size`` voxels, thicker along z."""
-    field_z, _, field_x = _jittered(rng, config.ct_field_of_view_mm, config.field_of_view_jitter)
-    in_plane = field_x / config.size
-    slice_distance = in_plane * config.ct_slice_ratio * rng.uniform(0.9, 1.1)
-    shape = (max(1, round(field_z / slice_distance)), config.size, config.size)
-    center = _jittered_center(rng, config.center_jitter_mm)
-    return Grid.around(center, shape, (slice_distance, in_plane, in_plane))
-
-
-def sample_mr_grid(rng: np.random.Generator, config: HeartPhantomConfig) -> Grid:
-    """Return the grid of one MR: nearly isotropic voxels, about as coarse as the CT's but never below 1 mm or so."""
-    field = _jittered(rng, config.mr_field_of_view_mm, config.field_of_view_jitter)
-    nominal = max(config.ct_field_of_view_mm[2] / config.size, config.mr_finest_spacing_mm)
-    in_plane = nominal * rng.uniform(0.9, 1.2)
-    spacing = (in_plane * rng.uniform(0.9, 1.1), in_plane, in_plane)
-    shape = tuple(max(1, round(f / s)) for f, s in zip(field, spacing, strict=True))
-    return Grid.around(_jittered_center(rng, config.center_jitter_mm), shape, spacing)
+        step = max(1, VOXELS_PER_SLAB // (len(y) * len(x)))
+        for start in range(0, len(z), step):
+            slab = slice(start, start + step)
+            mesh = np.meshgrid(z[slab], y, x, indexing="ij", copy=False)
+            yield slab, tuple(axis.ravel() for axis in reversed(mesh))
 
 
 def cube_rotations() -> np.ndarray:
@@ -131,7 +103,5 @@ def rotate_grid(grid: Grid, matrix: np.ndarray) -> Grid:
 def random_small_rotation(rng: np.random.Generator, max_degrees: float) -> np.ndarray:
     """Return a rotation matrix of shape (3, 3) about a random axis, by an angle of at most `max_degrees`."""
     axis = rng.normal(size=3)
-    x, y, z = axis / np.linalg.norm(axis)
-    angle = np.deg2rad(rng.uniform(0, max_degrees))
-    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    return np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    angle = rng.uniform(0, max_degrees)
+    return Rotation.from_rotvec(angle * axis / np.linalg.norm(axis), degrees=True).as_matrix()

@@ -18,14 +18,15 @@ from typing import TYPE_CHECKING
 
 from rl_nnunet.command_line import make_parser, path_argument
 from rl_nnunet.errors import InputError, run_command
-from rl_nnunet.phantoms.brats_dataset import write_brats_dataset
-from rl_nnunet.phantoms.brats_layout import MISNAMED_NUMBER, SEQUENCES, YEARS
-from rl_nnunet.phantoms.config import HeadPhantomConfig, HeartPhantomConfig
-from rl_nnunet.phantoms.dataset import ROTATIONS_FILE, write_heart_dataset
+from rl_nnunet.phantoms.head.config import SEQUENCES, HeadPhantomConfig
+from rl_nnunet.phantoms.head.dataset import write_head_dataset
+from rl_nnunet.phantoms.head.layout import MISNAMED_NUMBER, YEARS
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.dataset import ROTATIONS_FILE, write_heart_dataset
 
 if TYPE_CHECKING:
-    from rl_nnunet.phantoms.brats_write import WrittenBratsCase
-    from rl_nnunet.phantoms.write import WrittenCase
+    from rl_nnunet.phantoms.head.write import WrittenHeadCase
+    from rl_nnunet.phantoms.heart.write import WrittenHeartCase
 
 # Case numbers leave room for this many; in BraTS 2020, the last number is given.
 MOST_CASES = 999
@@ -64,7 +65,7 @@ def _make(arguments: argparse.Namespace) -> None:
     print(f"{len(written)} cases written to {arguments.output} in {time.perf_counter() - start:.1f} s")
 
 
-def _make_hearts(arguments: argparse.Namespace) -> list[WrittenCase]:
+def _make_hearts(arguments: argparse.Namespace) -> list[WrittenHeartCase]:
     return write_heart_dataset(
         arguments.output,
         arguments.cases,
@@ -80,8 +81,8 @@ def _make_hearts(arguments: argparse.Namespace) -> list[WrittenCase]:
     )
 
 
-def _make_brats(arguments: argparse.Namespace) -> list[WrittenBratsCase]:
-    return write_brats_dataset(
+def _make_brats(arguments: argparse.Namespace) -> list[WrittenHeadCase]:
+    return write_head_dataset(
         arguments.output,
         arguments.year,
         arguments.cases,
@@ -198,7 +199,7 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError("--test_labels needs --test_cases: there are no test cases to write the labels of.")
 
 
-def _summary(written: list[WrittenCase] | list[WrittenBratsCase]) -> str:
+def _summary(written: list[WrittenHeartCase] | list[WrittenHeadCase]) -> str:
     """Return a table with one row per folder."""
     rows = [("folder", "cases", "size (x, y, z)", "spacing in mm", "orientations")]
     for folder in dict.fromkeys(case.job.folder for case in written):

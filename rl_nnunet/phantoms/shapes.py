@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.interpolate import CubicHermiteSpline
 
 Points = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -120,13 +121,8 @@ def spline_tube(controls: np.ndarray, radii: np.ndarray, samples: int = 4, clips
         The half-spaces that it is cut to.
     """
     knots = np.column_stack([controls, radii])
-    padded = np.vstack([2 * knots[0] - knots[1], knots, 2 * knots[-1] - knots[-2]])
-    t = np.linspace(0, 1, samples, endpoint=False)[:, None]
-    pieces = [
-        0.5 * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t**2 + (3 * b - a - 3 * c + d) * t**3)
-        for a, b, c, d in zip(padded[:-3], padded[1:-2], padded[2:-1], padded[3:], strict=True)
-    ]
-    curve = np.vstack([*pieces, knots[-1:]])
+    spline = CubicHermiteSpline(np.arange(len(knots)), knots, np.gradient(knots, axis=0))
+    curve = spline(np.linspace(0, len(knots) - 1, samples * (len(knots) - 1) + 1))
     return Tube(curve[:, :3], curve[:, 3], clips)
 
 

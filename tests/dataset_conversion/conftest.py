@@ -14,8 +14,8 @@ import pytest
 import SimpleITK as sitk
 
 from rl_nnunet.dataset_conversion import convert_brats, convert_mmwhs, convert_paired, convert_unpaired
-from rl_nnunet.phantoms.brats_dataset import write_brats_dataset
-from rl_nnunet.phantoms.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head.dataset import write_head_dataset
 
 MMWHS_VALUES = (205, 420, 500, 550, 600, 820, 850)
 # Direction cosines of volumes stored as LPS and, like most MR scans of MM-WHS, in another axis order.
@@ -82,7 +82,7 @@ def brats_phantom(tmp_path_factory):
     def phantom(year):
         if year not in folders:
             folders[year] = tmp_path_factory.mktemp(f"brats_{year}") / "data"
-            write_brats_dataset(folders[year], year, 5, 1, config=HeadPhantomConfig(size=16))
+            write_head_dataset(folders[year], year, 5, 1, config=HeadPhantomConfig(size=16))
         return folders[year]
 
     return phantom

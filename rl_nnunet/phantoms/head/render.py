@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from rl_nnunet.phantoms.geometry import Grid
-from rl_nnunet.phantoms.head_anatomy import HeadShape
-from rl_nnunet.phantoms.head_tissues import HeadTissue
-from rl_nnunet.phantoms.render import VOXELS_PER_SLAB
+from rl_nnunet.phantoms.head.anatomy import HeadShape
+from rl_nnunet.phantoms.head.tissues import HeadTissue
+from rl_nnunet.phantoms.head.tumor import draw_tumor
 from rl_nnunet.phantoms.shapes import Ellipsoid, Points, Tube
-from rl_nnunet.phantoms.tumor import draw_tumor
 
 # Thickness of the cortex in mm. It follows sulci inward: sheets where a ripple crosses zero, so many mm deep. Up to the
 # first value of the ripple on either side of zero they are CSF, up to the second one cortex.
@@ -24,7 +23,7 @@ def render_head(head: HeadShape, grid: Grid) -> np.ndarray:
     Parameters
     ----------
     head : HeadShape
-        The anatomy, see `rl_nnunet.phantoms.head_anatomy.sample_head`.
+        The anatomy, see `rl_nnunet.phantoms.head.anatomy.sample_head`.
     grid : Grid
         Where to sample it.
 
@@ -34,16 +33,14 @@ def render_head(head: HeadShape, grid: Grid) -> np.ndarray:
         Shape (z, y, x), uint8, values of `HeadTissue`.
     """
     tissues = np.zeros(grid.shape, dtype=np.uint8)
-    slices = max(1, VOXELS_PER_SLAB // (grid.shape[1] * grid.shape[2]))
-    for start in range(0, grid.shape[0], slices):
-        stop = min(start + slices, grid.shape[0])
-        points = head.to_template(grid.coordinates(start, stop))
+    for slices, points in grid.slabs():
+        points = head.to_template(points)
         depth = _depth(points, head.brain)
         inside = np.flatnonzero(depth > 0)
         points = tuple(axis[inside] for axis in points)
         brain = _draw_brain(points, depth[inside], head)
         draw_tumor(brain, points, head.tumor)
-        slab = tissues[start:stop].reshape(-1)
+        slab = tissues[slices].reshape(-1)
         slab[inside] = brain
     return tissues
 

@@ -7,10 +7,10 @@ import pytest
 import SimpleITK as sitk
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.phantoms import brats_write
-from rl_nnunet.phantoms.brats_dataset import write_brats_dataset
-from rl_nnunet.phantoms.brats_layout import YEARS, plan_brats_jobs
-from rl_nnunet.phantoms.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head import cases, write
+from rl_nnunet.phantoms.head.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head.dataset import write_head_dataset
+from rl_nnunet.phantoms.head.layout import YEARS, plan_head_jobs
 
 TINY = HeadPhantomConfig(size=32)
 OLD, NEW = ("t1", "t1ce", "t2", "flair"), ("t1n", "t1c", "t2w", "t2f")
@@ -88,7 +88,7 @@ def datasets(tmp_path_factory):
     def make(year):
         if year not in folders:
             folders[year] = tmp_path_factory.mktemp("brats") / str(year)
-            write_brats_dataset(folders[year], year, 4, 1, config=TINY)
+            write_head_dataset(folders[year], year, 4, 1, config=TINY)
         return folders[year]
 
     return make
@@ -144,33 +144,31 @@ def test_all_files_of_a_case_have_one_geometry(datasets):
 
 def test_largest_grid_is_that_of_brats(monkeypatch):
     # Only the grid is of interest, and drawing on it takes long.
-    from rl_nnunet.phantoms import head
-
-    monkeypatch.setattr(head, "render_head", lambda shape, grid: np.zeros((1, 1, 1), np.uint8))
-    monkeypatch.setattr(head, "render_sequence", lambda *_, **__: None)
-    grid = head.make_head_case(plan_brats_jobs(2021, 1, 0, 0, HeadPhantomConfig(size=240))[0]).grid
+    monkeypatch.setattr(cases, "render_head", lambda shape, grid: np.zeros((1, 1, 1), np.uint8))
+    monkeypatch.setattr(cases, "render_sequence", lambda *_, **__: None)
+    grid = cases.make_head_case(plan_head_jobs(2021, 1, 0, 0, HeadPhantomConfig(size=240))[0]).grid
     assert (grid.shape, grid.spacing, grid.origin) == ((155, 240, 240), (1.0,) * 3, (0.0, -239.0, 0.0))
 
 
 def test_test_labels_lie_beside_their_images(tmp_path):
-    write_brats_dataset(tmp_path / "heads", 2023, 1, 1, config=TINY, test_labels=True)
+    write_head_dataset(tmp_path / "heads", 2023, 1, 1, config=TINY, test_labels=True)
     validation = tmp_path / "heads/ASNR-MICCAI-BraTS2023-GLI-Challenge-ValidationData/BraTS-GLI-01001-000"
     assert (validation / "BraTS-GLI-01001-000-seg.nii.gz").is_file()
 
 
 def test_without_test_cases_there_is_no_validation_folder(tmp_path):
-    write_brats_dataset(tmp_path / "heads", 2020, 1, config=TINY)
+    write_head_dataset(tmp_path / "heads", 2020, 1, config=TINY)
     assert [path.name for path in (tmp_path / "heads").glob("[!.]*")] == ["MICCAI_BraTS2020_TrainingData"]
 
 
 def test_same_seed_same_files_whatever_the_processes(datasets, tmp_path):
-    write_brats_dataset(tmp_path / "heads", 2018, 4, 1, config=TINY, processes=2)
+    write_head_dataset(tmp_path / "heads", 2018, 4, 1, config=TINY, processes=2)
     assert digests(tmp_path / "heads") == digests(datasets(2018))
 
 
 def test_a_case_depends_on_seed_year_and_number_only(datasets, tmp_path):
-    write_brats_dataset(tmp_path / "fewer", 2018, 2, config=TINY)
-    write_brats_dataset(tmp_path / "other", 2018, 2, seed=1, config=TINY)
+    write_head_dataset(tmp_path / "fewer", 2018, 2, config=TINY)
+    write_head_dataset(tmp_path / "other", 2018, 2, seed=1, config=TINY)
     all_four, fewer, other = (digests(folder) for folder in (datasets(2018), tmp_path / "fewer", tmp_path / "other"))
     images = [name for name in fewer if name.endswith(".nii.gz")]
     assert len(images) == 10
@@ -224,19 +222,19 @@ def test_mapping_tables_name_grade_and_case(datasets):
 
 
 def test_phantom_is_replaced_only_on_demand(datasets, tmp_path):
-    write_brats_dataset(tmp_path / "heads", 2020, 1, config=TINY)
+    write_head_dataset(tmp_path / "heads", 2020, 1, config=TINY)
     with pytest.raises(InputError, match="add --overwrite"):
-        write_brats_dataset(tmp_path / "heads", 2021, 1, config=TINY)
-    write_brats_dataset(tmp_path / "heads", 2021, 1, config=TINY, overwrite=True)
+        write_head_dataset(tmp_path / "heads", 2021, 1, config=TINY)
+    write_head_dataset(tmp_path / "heads", 2021, 1, config=TINY, overwrite=True)
     assert [path.name for path in (tmp_path / "heads").glob("[!.]*")] == ["BraTS2021_Training_Data"]
 
 
 def test_real_data_are_never_replaced_although_their_names_are_those_of_phantoms(tmp_path):
-    write_brats_dataset(tmp_path / "heads", 2021, 1, config=TINY)
+    write_head_dataset(tmp_path / "heads", 2021, 1, config=TINY)
     image = next(tmp_path.rglob("*_flair.nii.gz"))
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 4, 4), np.int16)), image)
     with pytest.raises(InputError, match="flair.nii.gz, which was changed since"):
-        write_brats_dataset(tmp_path / "heads", 2021, 1, config=TINY, overwrite=True)
+        write_head_dataset(tmp_path / "heads", 2021, 1, config=TINY, overwrite=True)
     assert sitk.ReadImage(image).GetSize() == (4, 4, 4)
 
 
@@ -254,7 +252,7 @@ def test_foreign_files_are_never_replaced(name, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_text("precious")
     with pytest.raises(InputError, match="was not written by this command"):
-        write_brats_dataset(tmp_path / "heads", 2021, 1, config=TINY, overwrite=True)
+        write_head_dataset(tmp_path / "heads", 2021, 1, config=TINY, overwrite=True)
     assert path.read_text() == "precious"
 
 
@@ -262,26 +260,26 @@ def test_failure_leaves_nothing_behind(tmp_path, monkeypatch):
     def fail(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(brats_write, "make_head_case", fail)
+    monkeypatch.setattr(write, "make_head_case", fail)
     with pytest.raises(InputError, match="No space left"):
-        write_brats_dataset(tmp_path / "new" / "heads", 2021, 1)
+        write_head_dataset(tmp_path / "new" / "heads", 2021, 1)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("wrong", [{"year": 2022}, {"noise_sequence": "PD"}])
 def test_unknown_years_and_sequences_are_answered_with_the_choices(wrong, tmp_path):
     with pytest.raises(InputError, match="choose one of"):
-        write_brats_dataset(tmp_path / "heads", cases=1, **wrong)
+        write_head_dataset(tmp_path / "heads", cases=1, **wrong)
 
 
 def test_every_third_treated_patient_has_two_visits():
-    names = [job.name for job in plan_brats_jobs(2024, 9, 0, 0, TINY)]
+    names = [job.name for job in plan_head_jobs(2024, 9, 0, 0, TINY)]
     assert len(set(names)) == 9
     patients = [name.split("-")[2] for name in names]
     assert patients == ["01000", "01000", "01001", "01002", "01003", "01003", "01004", "01005", "01006"]
 
 
 def test_a_quarter_of_the_patients_is_low_grade():
-    grades = [job.grade for job in plan_brats_jobs(2018, 40, 0, 0, TINY)]
+    grades = [job.grade for job in plan_head_jobs(2018, 40, 0, 0, TINY)]
     assert grades.count("LGG") == 10
     assert grades[:4] == ["HGG", "LGG", "HGG", "HGG"]

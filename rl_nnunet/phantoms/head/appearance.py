@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
-from rl_nnunet.phantoms.appearance import BIAS_POINTS, TEXTURE_POINTS, smooth_field
-from rl_nnunet.phantoms.brats_layout import SequenceName
-from rl_nnunet.phantoms.config import HeadPhantomConfig
-from rl_nnunet.phantoms.head_tissues import HeadTissue
+from rl_nnunet.phantoms.head.config import HeadPhantomConfig, SequenceName
+from rl_nnunet.phantoms.head.tissues import HeadTissue
+from rl_nnunet.phantoms.imaging import bias_field, rician, tissue_signal
 
 # Signal relative to the brightest healthy tissue, except for CSF in T2.
 _T1 = {
@@ -65,7 +63,7 @@ def render_sequence(
     tissues: np.ndarray,
     sequence: SequenceName,
     rng: np.random.Generator,
-    config: HeadPhantomConfig | None = None,
+    config: HeadPhantomConfig,
     noise_only: bool = False,
 ) -> np.ndarray:
     """Return one sequence of a head, with a bias field, Rician noise and an arbitrary intensity scale.
@@ -73,12 +71,12 @@ def render_sequence(
     Parameters
     ----------
     tissues : numpy.ndarray
-        Shape (z, y, x), see `rl_nnunet.phantoms.head_render.render_head`.
+        Shape (z, y, x), see `rl_nnunet.phantoms.head.render.render_head`.
     sequence : {"T1", "T1ce", "T2", "FLAIR"}
         Which one.
     rng : numpy.random.Generator
         Source of signals, scale, bias field and noise.
-    config : HeadPhantomConfig, optional
+    config : HeadPhantomConfig
         Its ``blur_voxels``, ``noise``, ``bias`` and ``texture`` are used.
     noise_only : bool
         Nothing but noise inside the brain.
@@ -88,7 +86,6 @@ def render_sequence(
     numpy.ndarray
         Shape (z, y, x), int16: 0 outside of the brain and nowhere else.
     """
-    config = config or HeadPhantomConfig()
     scale = np.exp(rng.uniform(*np.log(SCALE_RANGE)))
     brain = tissues != HeadTissue.OUTSIDE
     if noise_only:
@@ -96,10 +93,8 @@ def render_sequence(
         signal, sd = np.zeros(np.count_nonzero(brain), dtype=np.float32), 0.6
     else:
         signal, sd = _noiseless(tissues, sequence, rng, config)[brain], config.noise
-    real = signal + np.float32(sd) * rng.standard_normal(len(signal), dtype=np.float32)
-    imaginary = np.float32(sd) * rng.standard_normal(len(signal), dtype=np.float32)
     image = np.zeros(tissues.shape, dtype=np.int16)
-    image[brain] = np.clip(np.rint(np.float32(scale) * np.hypot(real, imaginary)), 1, np.iinfo(np.int16).max)
+    image[brain] = np.clip(np.rint(np.float32(scale) * rician(signal, sd, rng)), 1, np.iinfo(np.int16).max)
     return image
 
 
@@ -111,8 +106,5 @@ def _noiseless(
         levels[tissue] = level * rng.normal(1, SIGNAL_SD)
     # What skull stripping removed was no vacuum: the blur must not darken the surface of the brain.
     levels[HeadTissue.OUTSIDE] = levels[HeadTissue.GRAY_MATTER]
-    signal = levels[tissues]
-    signal *= 1 + np.float32(config.texture) * smooth_field(tissues.shape, TEXTURE_POINTS, rng)
-    signal = ndimage.gaussian_filter(signal, config.blur_voxels)
-    signal *= np.exp(np.float32(config.bias) * smooth_field(tissues.shape, BIAS_POINTS, rng))
-    return signal
+    signal = tissue_signal(tissues, levels, config.texture, config.blur_voxels, rng)
+    return signal * bias_field(tissues.shape, config.bias, rng)

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING
 
 from rl_nnunet.files import new_folder
 from rl_nnunet.parallel import work_on_all
-from rl_nnunet.phantoms.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
 
 if TYPE_CHECKING:
-    from rl_nnunet.phantoms.write import WrittenCase
+    from rl_nnunet.phantoms.heart.write import WrittenHeartCase
 
-PHANTOM_KIND = "a phantom of hearts"
-PROGRESS_LABEL = "Making phantoms"
 ROTATIONS_FILE = "rotations.json"
 ROTATIONS_CONVENTION = (
     "Signed permutation matrices in array order (z, y, x). With indices counted from the middle of the array: "
@@ -37,7 +35,7 @@ def write_heart_dataset(
     test_labels: bool = False,
     processes: int = 1,
     overwrite: bool = False,
-) -> list[WrittenCase]:
+) -> list[WrittenHeartCase]:
     """Write a data set of phantom hearts in the layout of MM-WHS 2017.
 
     Parameters
@@ -66,7 +64,7 @@ def write_heart_dataset(
 
     Returns
     -------
-    list of WrittenCase
+    list of WrittenHeartCase
         What was written, training cases first.
 
     Raises
@@ -74,20 +72,20 @@ def write_heart_dataset(
     InputError
         If the folder exists or cannot be written.
     """
-    with new_folder(Path(output).expanduser().absolute(), PHANTOM_KIND, overwrite=overwrite) as folder:
+    with new_folder(Path(output).expanduser().absolute(), "a phantom of hearts", overwrite=overwrite) as folder:
         # Imported late, so that a folder that cannot be written is reported at once.
-        from rl_nnunet.phantoms.write import plan_jobs, write_case
+        from rl_nnunet.phantoms.heart.write import plan_heart_jobs, write_heart_case
 
         config = config or HeartPhantomConfig()
-        jobs = plan_jobs(seed, cases, test_cases, config, paired, paired_test, rotate_mr, test_labels)
+        jobs = plan_heart_jobs(seed, cases, test_cases, config, paired, paired_test, rotate_mr, test_labels)
         for name in {job.folder for job in jobs}:
             (folder / name).mkdir()
-        written = work_on_all(partial(write_case, folder), jobs, processes, PROGRESS_LABEL)
+        written = work_on_all(partial(write_heart_case, folder), jobs, processes, "Making phantoms")
         if rotate_mr:
             _write_rotations(folder / ROTATIONS_FILE, written)
     return written
 
 
-def _write_rotations(path: Path, written: list[WrittenCase]) -> None:
+def _write_rotations(path: Path, written: list[WrittenHeartCase]) -> None:
     rotations = {case.job.name: case.rotation.tolist() for case in written if case.job.rotate}
     path.write_text(json.dumps({"convention": ROTATIONS_CONVENTION, "rotations": rotations}) + "\n")

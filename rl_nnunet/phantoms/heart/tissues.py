@@ -7,7 +7,7 @@ from enum import IntEnum
 import numpy as np
 
 
-class Tissue(IntEnum):
+class HeartTissue(IntEnum):
     """Tissues of the phantom; the first seven are the labeled structures, in the order of their class index."""
 
     AIR = 0
@@ -32,26 +32,18 @@ class Tissue(IntEnum):
     SPINAL_CANAL = 19
 
 
-# The values of MM-WHS 2017 of the classes 1 to 7, in the order of `Tissue`.
-RAW_LABELS = {
-    "LV": 500,
-    "RV": 600,
-    "LA": 420,
-    "RA": 550,
-    "Myo": 205,
-    "AO": 820,
-    "PA": 850,
-}
+# The values of MM-WHS 2017 of the classes 1 to 7, in the order of `HeartTissue`.
+RAW_LABELS = {"LV": 500, "RV": 600, "LA": 420, "RA": 550, "Myo": 205, "AO": 820, "PA": 850}
 CLASS_NAMES = ("background", *RAW_LABELS)
 
-_CLASS_OF_TISSUE = np.zeros(len(Tissue), dtype=np.uint8)
+_CLASS_OF_TISSUE = np.zeros(len(HeartTissue), dtype=np.uint8)
 _CLASS_OF_TISSUE[1:8] = np.arange(1, 8)
 # Papillary muscles are dark in the image but part of the blood pool in the label, as in MM-WHS.
-_CLASS_OF_TISSUE[Tissue.PAPILLARY_MUSCLE] = Tissue.LEFT_VENTRICLE
+_CLASS_OF_TISSUE[HeartTissue.PAPILLARY_MUSCLE] = HeartTissue.LEFT_VENTRICLE
 _RAW_OF_CLASS = np.array([0, *RAW_LABELS.values()], dtype=np.int16)
 
 
-def labels_from_tissues(tissues: np.ndarray) -> np.ndarray:
+def labels_from_heart(tissues: np.ndarray) -> np.ndarray:
     """Return the class index (uint8, 0 to 7, see `CLASS_NAMES`) of every voxel of a tissue map."""
     return _CLASS_OF_TISSUE[tissues]
 

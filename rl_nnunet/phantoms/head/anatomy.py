@@ -10,11 +10,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rl_nnunet.phantoms.brats_layout import Grade
-from rl_nnunet.phantoms.config import HeadPhantomConfig
 from rl_nnunet.phantoms.geometry import random_small_rotation
+from rl_nnunet.phantoms.head.config import Grade, HeadPhantomConfig
+from rl_nnunet.phantoms.head.tumor import CEREBRUM_CENTER, CEREBRUM_RADII, Tumor, sample_tumor
 from rl_nnunet.phantoms.shapes import Ellipsoid, Points, Tube, spline_tube
-from rl_nnunet.phantoms.tumor import CEREBRUM_CENTER, CEREBRUM_RADII, Tumor, sample_tumor
 from rl_nnunet.phantoms.waves import Ripple, Warp, sample_ripple, sample_warp
 
 # Rows of center x, y, z and semi-axes along x, y, z; both sides where the center is off the midline.
@@ -93,7 +92,7 @@ def sample_head(
     config : HeadPhantomConfig, optional
         How much heads vary.
     grade, treated
-        See `rl_nnunet.phantoms.tumor.sample_tumor`.
+        See `rl_nnunet.phantoms.head.tumor.sample_tumor`.
     """
     config = config or HeadPhantomConfig()
     return HeadShape(

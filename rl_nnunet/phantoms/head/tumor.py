@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rl_nnunet.phantoms.brats_layout import Grade
-from rl_nnunet.phantoms.config import HeadPhantomConfig
 from rl_nnunet.phantoms.geometry import random_small_rotation
-from rl_nnunet.phantoms.head_tissues import HeadTissue
+from rl_nnunet.phantoms.head.config import Grade, HeadPhantomConfig
+from rl_nnunet.phantoms.head.tissues import HeadTissue
 from rl_nnunet.phantoms.shapes import Ellipsoid, Points
 from rl_nnunet.phantoms.waves import Ripple, sample_ripple
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import floor
-from typing import Literal
 
-from rl_nnunet.phantoms.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head.config import Grade, HeadPhantomConfig, SequenceName
 
-Grade = Literal["HGG", "LGG"]
-SequenceName = Literal["T1", "T1ce", "T2", "FLAIR"]
-
-SEQUENCES: tuple[SequenceName, ...] = ("T1", "T1ce", "T2", "FLAIR")
 # The last training case of 2020, whose segmentation is shipped under another name.
 MISNAMED_NUMBER, MISNAMED_SEGMENTATION = 355, "W39_1998.09.19_Segm.nii"
 FIRST_VISIT = 100
@@ -122,18 +117,9 @@ LAYOUTS = {
 }
 YEARS = tuple(LAYOUTS)
 
-# The tables beside the images, that of the survival with its columns.
-SURVIVAL_FILES = {
-    2018: ("survival_data.csv", ("BraTS18ID", "Age", "Survival", "ResectionStatus")),
-    2019: ("survival_data.csv", ("BraTS19ID", "Age", "Survival", "ResectionStatus")),
-    2020: ("survival_info.csv", ("Brats20ID", "Age", "Survival_days", "Extent_of_Resection")),
-}
-EVALUATION_FILE = "survival_evaluation.csv"
-MAPPING_FILE, VALIDATION_MAPPING_FILE = "name_mapping.csv", "name_mapping_validation_data.csv"
-
 
 @dataclass(frozen=True)
-class BratsJob:
+class HeadJob:
     """What a worker needs to know to make one case.
 
     Parameters
@@ -151,7 +137,7 @@ class BratsJob:
     grade : {"HGG", "LGG"}
         High- or low-grade glioma.
     noise_sequence : str or None
-        See `rl_nnunet.phantoms.brats_dataset.write_brats_dataset`.
+        See `rl_nnunet.phantoms.head.dataset.write_head_dataset`.
     seed : int
         Seed of the data set.
     config : HeadPhantomConfig
@@ -199,7 +185,7 @@ class BratsJob:
         return names
 
 
-def plan_brats_jobs(
+def plan_head_jobs(
     year: int,
     cases: int,
     test_cases: int,
@@ -207,7 +193,7 @@ def plan_brats_jobs(
     config: HeadPhantomConfig,
     test_labels: bool = False,
     noise_sequence: SequenceName | None = None,
-) -> list[BratsJob]:
+) -> list[HeadJob]:
     """Return the jobs of a whole data set, training cases first."""
     jobs = []
     layout = LAYOUTS[year]
@@ -219,7 +205,7 @@ def plan_brats_jobs(
                 number = MISNAMED_NUMBER
             grade = _grade(number - first, config.lgg_share)
             labeled = training or test_labels
-            jobs.append(BratsJob(year, number, visit, training, labeled, grade, noise_sequence, seed, config))
+            jobs.append(HeadJob(year, number, visit, training, labeled, grade, noise_sequence, seed, config))
     return jobs
 
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.geometry import Grid
-from rl_nnunet.phantoms.heart import Modality, draw_orientation, make_case
-from rl_nnunet.phantoms.tissues import raw_labels
+from rl_nnunet.phantoms.heart.cases import Modality, draw_orientation, make_heart_case
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.tissues import raw_labels
+from rl_nnunet.phantoms.volumes import to_sitk
 from rl_nnunet.scans import write_volume
 
 FIRST_TRAINING_NUMBER, FIRST_TEST_NUMBER = 1001, 2001
 
 
 @dataclass(frozen=True)
-class CaseJob:
+class HeartJob:
     """What a worker needs to know to make one case.
 
     Parameters
@@ -32,7 +32,7 @@ class CaseJob:
     labeled : bool
         Write the labels, too.
     seed, paired, rotate, config
-        See `rl_nnunet.phantoms.heart.make_case`.
+        See `rl_nnunet.phantoms.heart.cases.make_heart_case`.
     """
 
     modality: Modality
@@ -61,17 +61,17 @@ class CaseJob:
 
 
 @dataclass(frozen=True)
-class WrittenCase:
+class WrittenHeartCase:
     """What was written: size and spacing (mm) in file order, orientation letters, and the rotation of the content."""
 
-    job: CaseJob
+    job: HeartJob
     size: tuple[int, ...]
     spacing: tuple[float, ...]
     orientation: str
     rotation: np.ndarray
 
 
-def plan_jobs(
+def plan_heart_jobs(
     seed: int,
     cases: int,
     test_cases: int,
@@ -80,7 +80,7 @@ def plan_jobs(
     paired_test: bool = False,
     rotate_mr: bool = False,
     test_labels: bool = False,
-) -> list[CaseJob]:
+) -> list[HeartJob]:
     """Return the jobs of a whole data set, in the order of the summary."""
     jobs = []
     for first, count, split in ((FIRST_TRAINING_NUMBER, cases, "train"), (FIRST_TEST_NUMBER, test_cases, "test")):
@@ -92,25 +92,17 @@ def plan_jobs(
                 # Exactly the share of the cases, evenly spread. A rotation is described by its arrays as they are
                 # stored, so nothing is reoriented there.
                 reoriented = not rotate_mr and int((i + 1) * share) > int(i * share)
-                jobs.append(CaseJob(modality, first + i, reoriented, labeled, seed, same_heart, rotate, config))
+                jobs.append(HeartJob(modality, first + i, reoriented, labeled, seed, same_heart, rotate, config))
     return jobs
 
 
-def write_case(root: Path, job: CaseJob) -> WrittenCase:
+def write_heart_case(root: Path, job: HeartJob) -> WrittenHeartCase:
     """Make one case and write it below `root`, whose folders exist."""
-    case = make_case(job.seed, job.modality, job.number, job.paired, job.rotate, job.config)
+    case = make_heart_case(job.seed, job.modality, job.number, job.paired, job.rotate, job.config)
     orientation = draw_orientation(job.seed, job.modality, job.number) if job.reoriented else "LPS"
     image = sitk.DICOMOrient(to_sitk(case.image, case.grid), orientation)
     write_volume(image, root / job.folder / f"{job.name}_image.nii.gz")
     if job.labeled:
         labels = sitk.DICOMOrient(to_sitk(raw_labels(case.labels), case.grid), orientation)
         write_volume(labels, root / job.folder / f"{job.name}_label.nii.gz")
-    return WrittenCase(job, image.GetSize(), image.GetSpacing(), orientation, case.rotation)
-
-
-def to_sitk(array: np.ndarray, grid: Grid) -> sitk.Image:
-    """Return an array (z, y, x) as an image with the geometry of its grid."""
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(grid.spacing[::-1])
-    image.SetOrigin(grid.origin[::-1])
-    return image
+    return WrittenHeartCase(job, image.GetSize(), image.GetSpacing(), orientation, case.rotation)

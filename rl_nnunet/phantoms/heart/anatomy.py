@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rl_nnunet.phantoms.config import HeartPhantomConfig
 from rl_nnunet.phantoms.geometry import random_small_rotation
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.tissues import HeartTissue
 from rl_nnunet.phantoms.shapes import Ellipsoid, Plane, Tube, spline_tube
-from rl_nnunet.phantoms.tissues import Tissue
 from rl_nnunet.phantoms.waves import Warp, sample_warp
 
 TOWARD_APEX = np.array([0.65, -0.60, -0.47]) / np.linalg.norm([0.65, -0.60, -0.47])
@@ -95,7 +95,7 @@ class Part:
 
     Parameters
     ----------
-    tissue : Tissue
+    tissue : HeartTissue
         What it consists of.
     shapes : tuple of Ellipsoid or Tube
         The shapes whose union it is.
@@ -105,7 +105,7 @@ class Part:
         Whether it lies in the pericardial fat, rather than in the lung.
     """
 
-    tissue: Tissue
+    tissue: HeartTissue
     shapes: tuple[Ellipsoid | Tube, ...]
     wall: float = 0.0
     in_fat: bool = False
@@ -233,10 +233,10 @@ def _great_vessels(sampler: _Sampler) -> list[Part]:
     """Return what is as bright as the heart but carries no label, apart from vessels that continue a labeled one."""
     airways = (sampler.tube(TRACHEA, 2), *(sampler.tube(rows, 2) for rows in BRONCHI))
     return [
-        Part(Tissue.AIR, airways, wall=2.0),
-        Part(Tissue.MUSCLE, (sampler.tube(ESOPHAGUS, 2),)),
-        Part(Tissue.SYSTEMIC_VEIN, tuple(sampler.tube(rows, 3) for rows in SYSTEMIC_VEINS), wall=1.0),
-        Part(Tissue.PULMONARY_VEIN, tuple(sampler.tube(rows, 2) for rows in PULMONARY_VEINS), wall=1.0),
+        Part(HeartTissue.AIR, airways, wall=2.0),
+        Part(HeartTissue.MUSCLE, (sampler.tube(ESOPHAGUS, 2),)),
+        Part(HeartTissue.SYSTEMIC_VEIN, tuple(sampler.tube(rows, 3) for rows in SYSTEMIC_VEINS), wall=1.0),
+        Part(HeartTissue.PULMONARY_VEIN, tuple(sampler.tube(rows, 2) for rows in PULMONARY_VEINS), wall=1.0),
     ]
 
 
@@ -261,9 +261,9 @@ def _chambers(sampler: _Sampler) -> list[Part]:
         sampler.tube(LEFT_ATRIAL_APPENDAGE, 2),
     )
     return [
-        Part(Tissue.RIGHT_VENTRICLE, right_ventricle, 3.0, in_fat=True),
-        Part(Tissue.RIGHT_ATRIUM, right_atrium, 2.0, in_fat=True),
-        Part(Tissue.LEFT_ATRIUM, left_atrium, 2.0, in_fat=True),
+        Part(HeartTissue.RIGHT_VENTRICLE, right_ventricle, 3.0, in_fat=True),
+        Part(HeartTissue.RIGHT_ATRIUM, right_atrium, 2.0, in_fat=True),
+        Part(HeartTissue.LEFT_ATRIUM, left_atrium, 2.0, in_fat=True),
         *_left_ventricle(sampler, ventricular),
     ]
 
@@ -281,9 +281,9 @@ def _left_ventricle(sampler: _Sampler, clips: tuple[Plane, ...]) -> list[Part]:
         tip = sampler.frame(0.7 * toward_rv, 0.7 * toward_top, 26)
         papillary.append(sampler.tube(((*root, 5, 1), (*tip, 3, 1)), 1))
     return [
-        Part(Tissue.MYOCARDIUM, (epicardium,), in_fat=True),
-        Part(Tissue.LEFT_VENTRICLE, (endocardium,)),
-        Part(Tissue.PAPILLARY_MUSCLE, tuple(papillary)),
+        Part(HeartTissue.MYOCARDIUM, (epicardium,), in_fat=True),
+        Part(HeartTissue.LEFT_VENTRICLE, (endocardium,)),
+        Part(HeartTissue.PAPILLARY_MUSCLE, tuple(papillary)),
     ]
 
 
@@ -297,10 +297,10 @@ def _outlets(sampler: _Sampler) -> list[Part]:
     right, right_end = _split(sampler.tube(RIGHT_PULMONARY_ARTERY, 2), END_OF_RIGHT_PULMONARY_ARTERY, 2)
     left, left_end = _split(sampler.tube(LEFT_PULMONARY_ARTERY, 2), END_OF_LEFT_PULMONARY_ARTERY, 2)
     return [
-        Part(Tissue.DISTAL_PULMONARY_ARTERY, (right_end, left_end), wall=1.0),
-        Part(Tissue.PULMONARY_ARTERY, (trunk, right, left), 1.5, in_fat=True),
-        Part(Tissue.ARTERY, (arch,), wall=1.5),
-        Part(Tissue.ASCENDING_AORTA, (ascending,), 1.5, in_fat=True),
+        Part(HeartTissue.DISTAL_PULMONARY_ARTERY, (right_end, left_end), wall=1.0),
+        Part(HeartTissue.PULMONARY_ARTERY, (trunk, right, left), 1.5, in_fat=True),
+        Part(HeartTissue.ARTERY, (arch,), wall=1.5),
+        Part(HeartTissue.ASCENDING_AORTA, (ascending,), 1.5, in_fat=True),
     ]
 
 

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from rl_nnunet.phantoms.brats_layout import plan_brats_jobs
-from rl_nnunet.phantoms.brats_tables import clinical_data, write_tables
-from rl_nnunet.phantoms.brats_write import WrittenBratsCase
-from rl_nnunet.phantoms.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head.layout import plan_head_jobs
+from rl_nnunet.phantoms.head.tables import clinical_data, write_tables
+from rl_nnunet.phantoms.head.write import WrittenHeadCase
 
 
 def written(cases, year=2020):
     rng = np.random.default_rng(0)
-    jobs = plan_brats_jobs(year, cases, 0, 0, HeadPhantomConfig())
-    return [WrittenBratsCase(job, (1, 1, 1), (1.0, 1.0, 1.0), "LPS", rng.uniform(5, 80)) for job in jobs]
+    jobs = plan_head_jobs(year, cases, 0, 0, HeadPhantomConfig())
+    return [WrittenHeadCase(job, (1, 1, 1), (1.0, 1.0, 1.0), "LPS", rng.uniform(5, 80)) for job in jobs]
 
 
 def survival_rows(folder, cases):

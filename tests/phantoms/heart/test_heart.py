@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rl_nnunet.phantoms.anatomy import sample_heart
-from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.geometry import NOMINAL_CENTER, Grid, cube_rotations, rotate_array
-from rl_nnunet.phantoms.heart import make_case, make_pair
-from rl_nnunet.phantoms.render import render_labels
-from rl_nnunet.phantoms.tissues import CLASS_NAMES, RAW_LABELS, raw_labels
+from rl_nnunet.phantoms.geometry import Grid, cube_rotations, rotate_array
+from rl_nnunet.phantoms.heart.anatomy import sample_heart
+from rl_nnunet.phantoms.heart.cases import make_heart_case, make_heart_pair
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.grids import NOMINAL_CENTER
+from rl_nnunet.phantoms.heart.render import render_heart
+from rl_nnunet.phantoms.heart.tissues import CLASS_NAMES, RAW_LABELS, labels_from_heart, raw_labels
 
 SMALL = HeartPhantomConfig(size=48)
 # Milliliters within which every structure of every phantom must lie.
@@ -26,7 +27,8 @@ VOLUMES_ML = {
 
 def labels_of(seed, size=48):
     spacing = (165 / size,) * 3
-    return render_labels(sample_heart(np.random.default_rng(seed)), Grid.around(NOMINAL_CENTER, (size,) * 3, spacing))
+    grid = Grid.around(NOMINAL_CENTER, (size,) * 3, spacing)
+    return labels_from_heart(render_heart(sample_heart(np.random.default_rng(seed)), grid))
 
 
 def dice(a, b):
@@ -105,11 +107,11 @@ def test_anatomy_does_not_depend_on_the_grid():
     coarse = Grid((20, 24, 28), (6.0, 5.0, 4.0), (-40.0, -60.0, -50.0))
     fine = Grid((40, 48, 56), (3.0, 2.5, 2.0), coarse.origin)
     # Every second voxel of the fine grid is a voxel of the coarse one.
-    assert np.array_equal(render_labels(heart, coarse), render_labels(heart, fine)[::2, ::2, ::2])
+    assert np.array_equal(render_heart(heart, coarse), render_heart(heart, fine)[::2, ::2, ::2])
 
 
 def test_ct_is_in_hounsfield_units():
-    case = make_case(0, "ct", 1001, config=SMALL)
+    case = make_heart_case(0, "ct", 1001, config=SMALL)
     assert case.image.dtype == np.int16
     medians = [np.median(case.image[case.labels == c]) for c in range(1, 8)]
     assert 60 < medians[4] < 160
@@ -120,7 +122,7 @@ def test_ct_is_in_hounsfield_units():
 
 
 def test_mr_is_bright_in_blood_and_never_negative():
-    case = make_case(0, "mr", 1001, config=dataclasses.replace(SMALL, mr_noise=200))
+    case = make_heart_case(0, "mr", 1001, config=dataclasses.replace(SMALL, mr_noise=200))
     assert case.image.dtype == np.int16
     assert case.image.min() >= 0
     medians = [np.median(case.image[case.labels == c]) for c in range(1, 8)]
@@ -128,15 +130,16 @@ def test_mr_is_bright_in_blood_and_never_negative():
 
 
 def test_intensity_alone_does_not_tell_the_chambers_apart():
-    case = make_case(0, "mr", 1001, config=SMALL)
+    case = make_heart_case(0, "mr", 1001, config=SMALL)
     blood = (case.image > 400) & (case.image < 700)
     assert np.mean(case.labels[blood] == 0) > 0.2
 
 
 def test_noise_changes_the_mr_only():
     quiet, loud = (dataclasses.replace(SMALL, mr_noise=sd) for sd in (0, 100))
-    assert np.array_equal(make_case(1, "ct", 1001, config=quiet).image, make_case(1, "ct", 1001, config=loud).image)
-    first, second = make_case(1, "mr", 1001, config=quiet), make_case(1, "mr", 1001, config=loud)
+    first, second = (make_heart_case(1, "ct", 1001, config=config) for config in (quiet, loud))
+    assert np.array_equal(first.image, second.image)
+    first, second = (make_heart_case(1, "mr", 1001, config=config) for config in (quiet, loud))
     assert np.array_equal(first.labels, second.labels)
     bright = first.labels == 1
     difference = second.image[bright].astype(float) - first.image[bright]
@@ -145,7 +148,7 @@ def test_noise_changes_the_mr_only():
 
 def test_paired_cases_show_one_heart_and_others_do_not():
     def structures(paired):
-        cases = [make_case(2, modality, 1001, paired, config=SMALL) for modality in ("ct", "mr")]
+        cases = [make_heart_case(2, modality, 1001, paired, config=SMALL) for modality in ("ct", "mr")]
         return [_sampled_on(Grid.around(NOMINAL_CENTER, (40,) * 3, (3.0,) * 3), case) for case in cases]
 
     ct, mr = structures(paired=True)
@@ -156,18 +159,18 @@ def test_paired_cases_show_one_heart_and_others_do_not():
 
 
 def test_paired_hearts_are_the_same_to_the_voxel_where_grids_are():
-    ct, mr = (make_case(2, modality, 1001, paired=True, config=SMALL) for modality in ("ct", "mr"))
+    ct, mr = (make_heart_case(2, modality, 1001, paired=True, config=SMALL) for modality in ("ct", "mr"))
     assert ct.grid != mr.grid
     config = HeartPhantomConfig(size=128)
-    fine_ct, fine_mr = (make_case(2, modality, 1001, paired=True, config=config) for modality in ("ct", "mr"))
+    fine_ct, fine_mr = (make_heart_case(2, modality, 1001, paired=True, config=config) for modality in ("ct", "mr"))
     grid = Grid.around(NOMINAL_CENTER, (60,) * 3, (2.0,) * 3)
     a, b = _sampled_on(grid, fine_ct), _sampled_on(grid, fine_mr)
     assert all(dice(a == c, b == c) > 0.9 for c in range(1, 8))
 
 
 def test_rotated_case_is_the_unrotated_one_turned():
-    plain = make_case(4, "mr", 1001, paired=True, config=SMALL)
-    turned = make_case(4, "mr", 1001, paired=True, rotate=True, config=SMALL)
+    plain = make_heart_case(4, "mr", 1001, paired=True, config=SMALL)
+    turned = make_heart_case(4, "mr", 1001, paired=True, rotate=True, config=SMALL)
     undo = turned.rotation.T
     assert not np.array_equal(turned.rotation, np.eye(3))
     assert np.array_equal(rotate_array(turned.image, undo), plain.image)
@@ -176,8 +179,8 @@ def test_rotated_case_is_the_unrotated_one_turned():
     assert sorted(turned.grid.spacing) == sorted(plain.grid.spacing)
 
 
-def test_make_pair_is_registered_and_deterministic():
-    pair, again = make_pair(7, size=32, rotate_mr=True), make_pair(7, size=32, rotate_mr=True)
+def test_make_heart_pair_is_registered_and_deterministic():
+    pair, again = make_heart_pair(7, size=32, rotate_mr=True), make_heart_pair(7, size=32, rotate_mr=True)
     for field in dataclasses.fields(pair):
         assert np.array_equal(getattr(pair, field.name), getattr(again, field.name))
     assert pair.ct.shape == pair.mr.shape == pair.ct_labels.shape == (32, 32, 32)
@@ -185,8 +188,8 @@ def test_make_pair_is_registered_and_deterministic():
     assert set(np.unique(pair.ct_labels)) == set(range(8))
 
 
-def test_make_pair_takes_a_shape_and_does_not_rotate_unless_told():
-    pair = make_pair(np.random.default_rng(0), size=(16, 24, 32))
+def test_make_heart_pair_takes_a_shape_and_does_not_rotate_unless_told():
+    pair = make_heart_pair(np.random.default_rng(0), size=(16, 24, 32))
     assert pair.mr.shape == (16, 24, 32)
     assert np.array_equal(pair.rotation, np.eye(3))
     assert np.array_equal(pair.ct_labels, pair.mr_labels)

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_nnunet.phantoms.brats_layout import (
-    EVALUATION_FILE,
-    MAPPING_FILE,
-    SURVIVAL_FILES,
-    VALIDATION_MAPPING_FILE,
-    BratsJob,
-)
-from rl_nnunet.phantoms.brats_write import WrittenBratsCase
-from rl_nnunet.phantoms.head import CLINICAL_STREAM, stream
+from rl_nnunet.phantoms.head.cases import CLINICAL_STREAM, stream
+from rl_nnunet.phantoms.head.layout import HeadJob
+from rl_nnunet.phantoms.head.write import WrittenHeadCase
+
+# File names of the tables, that of the survival with its columns.
+SURVIVAL_FILES = {
+    2018: ("survival_data.csv", ("BraTS18ID", "Age", "Survival", "ResectionStatus")),
+    2019: ("survival_data.csv", ("BraTS19ID", "Age", "Survival", "ResectionStatus")),
+    2020: ("survival_info.csv", ("Brats20ID", "Age", "Survival_days", "Extent_of_Resection")),
+}
+EVALUATION_FILE = "survival_evaluation.csv"
+MAPPING_FILE, VALIDATION_MAPPING_FILE = "name_mapping.csv", "name_mapping_validation_data.csv"
 
 # Median survival in days at the typical age (years) and volume of the core (ml), and what it depends on how much.
 TYPICAL_DAYS, TYPICAL_AGE, TYPICAL_CORE_ML = 400.0, 60.0, 30.0
@@ -44,7 +47,7 @@ class ClinicalData:
     resection: str
 
 
-def clinical_data(case: WrittenBratsCase) -> ClinicalData:
+def clinical_data(case: WrittenHeadCase) -> ClinicalData:
     """Return the clinical data of a case: who is old or has a large tumor core lives shorter, apart from chance."""
     rng = stream(case.job, CLINICAL_STREAM)
     age = float(np.clip(rng.normal(60, 12), 19, 88))
@@ -54,7 +57,7 @@ def clinical_data(case: WrittenBratsCase) -> ClinicalData:
     return ClinicalData(round(age, 3), days, str(rng.choice(["GTR", "STR", "NA"], p=[0.5, 0.05, 0.45])))
 
 
-def write_tables(root: Path, written: list[WrittenBratsCase]) -> None:
+def write_tables(root: Path, written: list[WrittenHeadCase]) -> None:
     """Write the tables of a year below `root`, whose folders exist."""
     year = written[0].job.year
     if year not in SURVIVAL_FILES:
@@ -67,7 +70,7 @@ def write_tables(root: Path, written: list[WrittenBratsCase]) -> None:
             _write_mapping(folder, [case.job for case in cases])
 
 
-def _write_survival(folder: Path, cases: list[WrittenBratsCase]) -> None:
+def _write_survival(folder: Path, cases: list[WrittenHeadCase]) -> None:
     name, columns = SURVIVAL_FILES[cases[0].job.year]
     rows = []
     for case in cases:
@@ -79,14 +82,14 @@ def _write_survival(folder: Path, cases: list[WrittenBratsCase]) -> None:
     _write_csv(folder / name, columns, rows)
 
 
-def _write_evaluation(folder: Path, cases: list[WrittenBratsCase]) -> None:
+def _write_evaluation(folder: Path, cases: list[WrittenHeadCase]) -> None:
     columns = (f"BraTS{cases[0].job.year % 100}ID", "Age", "ResectionStatus")
     # BraTS evaluates the survival of patients with gross total resection only.
     rows = [(case.job.name, f"{clinical_data(case).age:.3f}", "GTR") for case in cases if case.job.grade == "HGG"]
     _write_csv(folder / EVALUATION_FILE, columns, rows)
 
 
-def _write_mapping(folder: Path, jobs: list[BratsJob]) -> None:
+def _write_mapping(folder: Path, jobs: list[HeadJob]) -> None:
     year, training = jobs[0].year, jobs[0].training
     if year == 2018 or (year == 2019 and not training):
         return

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from rl_nnunet.phantoms.brats_layout import FIRST_VISIT, SEQUENCES, BratsJob, SequenceName
 from rl_nnunet.phantoms.geometry import Grid
-from rl_nnunet.phantoms.head_anatomy import HeadShape, sample_head
-from rl_nnunet.phantoms.head_appearance import render_sequence
-from rl_nnunet.phantoms.head_render import render_head
-from rl_nnunet.phantoms.head_tissues import labels_from_head
-from rl_nnunet.phantoms.tumor import follow_up
+from rl_nnunet.phantoms.head.anatomy import HeadShape, sample_head
+from rl_nnunet.phantoms.head.appearance import render_sequence
+from rl_nnunet.phantoms.head.config import SEQUENCES, SequenceName
+from rl_nnunet.phantoms.head.layout import FIRST_VISIT, HeadJob
+from rl_nnunet.phantoms.head.render import render_head
+from rl_nnunet.phantoms.head.tissues import labels_from_head
+from rl_nnunet.phantoms.head.tumor import follow_up
 
 # Every random thing about a case has a stream of its own, so that no option changes more than what it is about.
 _PATIENT_STREAM, _FOLLOW_UP_STREAM, CLINICAL_STREAM = 0, 1, 2
@@ -34,7 +35,7 @@ class HeadCase:
     labels : numpy.ndarray
         Shape (z, y, x), uint8, the labels of the year.
     tissues : numpy.ndarray
-        Shape (z, y, x), uint8, values of `rl_nnunet.phantoms.head_tissues.HeadTissue`.
+        Shape (z, y, x), uint8, values of `rl_nnunet.phantoms.head.tissues.HeadTissue`.
     grid : Grid
         Where the voxels lie in the patient.
     """
@@ -45,7 +46,7 @@ class HeadCase:
     grid: Grid
 
 
-def make_head_case(job: BratsJob) -> HeadCase:
+def make_head_case(job: HeadJob) -> HeadCase:
     """Make one case; it depends on nothing but the job."""
     spacing = (job.config.field_of_view_mm[2] / job.config.size,) * 3
     shape = tuple(max(1, round(extent / s)) for extent, s in zip(job.config.field_of_view_mm, spacing, strict=True))
@@ -61,16 +62,17 @@ def make_head_case(job: BratsJob) -> HeadCase:
         for sequence in SEQUENCES
     }
     origin = tuple(corner + s / 2 for corner, s in zip(_CORNER, spacing, strict=True))
-    return HeadCase(images, labels_from_head(tissues, job.layout), tissues, Grid(shape, spacing, origin))
+    labels = labels_from_head(tissues, job.layout.enhancing, job.layout.cavity)
+    return HeadCase(images, labels, tissues, Grid(shape, spacing, origin))
 
 
-def stream(job: BratsJob, purpose: int, visit: int = FIRST_VISIT) -> np.random.Generator:
+def stream(job: HeadJob, purpose: int, visit: int = FIRST_VISIT) -> np.random.Generator:
     """Return the random numbers for one purpose of a case; visits of a patient share those of their first."""
     key = (job.year, int(job.training), job.number, visit, purpose)
     return np.random.default_rng(np.random.SeedSequence(job.seed, spawn_key=key))
 
 
-def _patient(job: BratsJob) -> HeadShape:
+def _patient(job: HeadJob) -> HeadShape:
     head = sample_head(stream(job, _PATIENT_STREAM), job.config, job.grade, job.layout.treated)
     if job.visit == FIRST_VISIT:
         return head

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations, product
 from typing import Literal
 
 import numpy as np
 
-from rl_nnunet.phantoms.anatomy import sample_heart
-from rl_nnunet.phantoms.appearance import render_ct, render_mr
-from rl_nnunet.phantoms.config import HeartPhantomConfig
-from rl_nnunet.phantoms.geometry import (
-    NOMINAL_CENTER,
-    Grid,
-    cube_rotations,
-    rotate_array,
-    rotate_grid,
-    sample_ct_grid,
-    sample_mr_grid,
-)
-from rl_nnunet.phantoms.render import render_tissues
-from rl_nnunet.phantoms.tissues import labels_from_tissues
+from rl_nnunet.phantoms.geometry import Grid, cube_rotations, rotate_array, rotate_grid
+from rl_nnunet.phantoms.heart.anatomy import sample_heart
+from rl_nnunet.phantoms.heart.appearance import render_ct, render_mr
+from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
+from rl_nnunet.phantoms.heart.grids import NOMINAL_CENTER, sample_ct_grid, sample_mr_grid
+from rl_nnunet.phantoms.heart.render import render_heart
+from rl_nnunet.phantoms.heart.tissues import labels_from_heart
 
 Modality = Literal["ct", "mr"]
 
@@ -32,7 +26,7 @@ _ORIENTATION_STREAM = {"ct": 5, "mr": 6}
 
 
 @dataclass(frozen=True)
-class PhantomCase:
+class HeartCase:
     """One image with its labels, in LPS order.
 
     Parameters
@@ -40,7 +34,7 @@ class PhantomCase:
     image : numpy.ndarray
         Shape (z, y, x), int16; HU for CT.
     labels : numpy.ndarray
-        Shape (z, y, x), uint8, class indices (`rl_nnunet.phantoms.tissues.CLASS_NAMES`).
+        Shape (z, y, x), uint8, class indices (`rl_nnunet.phantoms.heart.tissues.CLASS_NAMES`).
     grid : Grid
         Where the voxels lie in the patient.
     rotation : numpy.ndarray
@@ -55,7 +49,7 @@ class PhantomCase:
 
 
 @dataclass(frozen=True)
-class PhantomPair:
+class HeartPair:
     """CT and MR of one heart on one grid, the MR possibly turned; arrays in order (z, y, x).
 
     Parameters
@@ -78,12 +72,12 @@ class PhantomPair:
     spacing: tuple[float, float, float]
 
 
-def make_pair(
+def make_heart_pair(
     rng: np.random.Generator | int,
     size: int | tuple[int, int, int] = 32,
     rotate_mr: bool = False,
     config: HeartPhantomConfig | None = None,
-) -> PhantomPair:
+) -> HeartPair:
     """Make CT and MR of one heart as registered arrays with isotropic voxels.
 
     Parameters
@@ -99,8 +93,8 @@ def make_pair(
 
     Examples
     --------
-    >>> from rl_nnunet.phantoms.heart import make_pair
-    >>> pair = make_pair(0, size=32, rotate_mr=True)
+    >>> from rl_nnunet.phantoms.heart.cases import make_heart_pair
+    >>> pair = make_heart_pair(0, size=32, rotate_mr=True)
     >>> pair.ct.shape, pair.ct_labels.max()
     ((32, 32, 32), 7)
     """
@@ -108,21 +102,21 @@ def make_pair(
     rng = np.random.default_rng(rng)
     shape = (size,) * 3 if isinstance(size, int) else tuple(size)
     spacing = (config.pair_field_of_view_mm / max(shape),) * 3
-    tissues = render_tissues(sample_heart(rng, config), Grid.around(NOMINAL_CENTER, shape, spacing))
-    labels = labels_from_tissues(tissues)
+    tissues = render_heart(sample_heart(rng, config), Grid.around(NOMINAL_CENTER, shape, spacing))
+    labels = labels_from_heart(tissues)
     ct, mr = render_ct(tissues, rng, config), render_mr(tissues, rng, config)
     rotation = _draw_rotation(rng, rotate_mr)
-    return PhantomPair(ct, rotate_array(mr, rotation), labels, rotate_array(labels, rotation), rotation, spacing)
+    return HeartPair(ct, rotate_array(mr, rotation), labels, rotate_array(labels, rotation), rotation, spacing)
 
 
-def make_case(
+def make_heart_case(
     seed: int,
     modality: Modality,
     number: int,
     paired: bool = False,
     rotate: bool = False,
     config: HeartPhantomConfig | None = None,
-) -> PhantomCase:
+) -> HeartCase:
     """Make one case of a data set; it depends on nothing but the arguments.
 
     Parameters
@@ -145,10 +139,10 @@ def make_case(
     rng = _stream(seed, _IMAGE_STREAM[modality], number)
     sample_grid, render_image = (sample_ct_grid, render_ct) if modality == "ct" else (sample_mr_grid, render_mr)
     grid = sample_grid(rng, config)
-    tissues = render_tissues(heart, grid)
-    image, labels = render_image(tissues, rng, config), labels_from_tissues(tissues)
+    tissues = render_heart(heart, grid)
+    image, labels = render_image(tissues, rng, config), labels_from_heart(tissues)
     rotation = _draw_rotation(_stream(seed, _ROTATION_STREAM, number), rotate)
-    return PhantomCase(
+    return HeartCase(
         rotate_array(image, rotation), rotate_array(labels, rotation), rotate_grid(grid, rotation), rotation
     )
 
@@ -156,9 +150,8 @@ def make_case(
 def draw_orientation(seed: int, modality: Modality, number: int) -> str:
     """Return the three letters of an anatomical orientation other than LPS, drawn uniformly, for one case."""
     rng = _stream(seed, _ORIENTATION_STREAM[modality], number)
-    codes = [("LR"[i], "PA"[j], "SI"[k]) for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    orders = [(0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0)]
-    orientations = ["".join(code[axis] for axis in order) for order in orders for code in codes]
+    codes = list(product("LR", "PA", "SI"))
+    orientations = ["".join(code[axis] for axis in order) for order in permutations(range(3)) for code in codes]
     orientations.remove("LPS")
     return orientations[rng.integers(len(orientations))]
 

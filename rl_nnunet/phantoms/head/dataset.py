@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import new_folder
 from rl_nnunet.parallel import work_on_all
-from rl_nnunet.phantoms.brats_layout import (
-    SEQUENCES,
-    YEARS,
-    SequenceName,
-    plan_brats_jobs,
-)
-from rl_nnunet.phantoms.config import HeadPhantomConfig
+from rl_nnunet.phantoms.head.config import SEQUENCES, HeadPhantomConfig, SequenceName
+from rl_nnunet.phantoms.head.layout import YEARS, plan_head_jobs
 
 if TYPE_CHECKING:
-    from rl_nnunet.phantoms.brats_write import WrittenBratsCase
-
-PHANTOM_KIND = "a phantom of heads"
-PROGRESS_LABEL = "Making phantoms"
+    from rl_nnunet.phantoms.head.write import WrittenHeadCase
 
 
-def write_brats_dataset(
+def write_head_dataset(
     output: Path | str,
     year: int = 2021,
     cases: int = 20,
@@ -36,7 +28,7 @@ def write_brats_dataset(
     noise_sequence: SequenceName | None = None,
     processes: int = 1,
     overwrite: bool = False,
-) -> list[WrittenBratsCase]:
+) -> list[WrittenHeadCase]:
     """Write a data set of phantom heads with tumors in the layout of a year of BraTS.
 
     Parameters
@@ -62,7 +54,7 @@ def write_brats_dataset(
 
     Returns
     -------
-    list of WrittenBratsCase
+    list of WrittenHeadCase
         What was written, training cases first.
 
     Raises
@@ -74,13 +66,13 @@ def write_brats_dataset(
         raise InputError(f"There is no phantom of BraTS {year}; choose one of {', '.join(map(str, YEARS))}.")
     if noise_sequence not in (None, *SEQUENCES):
         raise InputError(f"There is no sequence {noise_sequence}; choose one of {', '.join(SEQUENCES)}.")
-    with new_folder(Path(output).expanduser().absolute(), PHANTOM_KIND, overwrite=overwrite) as folder:
+    with new_folder(Path(output).expanduser().absolute(), "a phantom of heads", overwrite=overwrite) as folder:
         # Imported late, so that a folder that cannot be written is reported at once.
-        from rl_nnunet.phantoms.brats_tables import write_tables
-        from rl_nnunet.phantoms.brats_write import write_brats_case
+        from rl_nnunet.phantoms.head.tables import write_tables
+        from rl_nnunet.phantoms.head.write import write_head_case
 
         config = config or HeadPhantomConfig()
-        jobs = plan_brats_jobs(year, cases, test_cases, seed, config, test_labels, noise_sequence)
-        written = work_on_all(partial(write_brats_case, folder), jobs, processes, PROGRESS_LABEL)
+        jobs = plan_head_jobs(year, cases, test_cases, seed, config, test_labels, noise_sequence)
+        written = work_on_all(partial(write_head_case, folder), jobs, processes, "Making phantoms")
         write_tables(folder, written)
     return written

@@ -7,20 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from rl_nnunet.phantoms.brats_layout import PHANTOM_NOTE, SEQUENCES, BratsJob
-from rl_nnunet.phantoms.head import make_head_case
-from rl_nnunet.phantoms.head_tissues import NECROSIS_LABEL
-from rl_nnunet.phantoms.write import to_sitk
+from rl_nnunet.phantoms.head.cases import make_head_case
+from rl_nnunet.phantoms.head.config import SEQUENCES
+from rl_nnunet.phantoms.head.layout import PHANTOM_NOTE, HeadJob
+from rl_nnunet.phantoms.head.tissues import NECROSIS_LABEL
+from rl_nnunet.phantoms.volumes import to_sitk
 from rl_nnunet.scans import write_volume
 
 
 @dataclass(frozen=True)
-class WrittenBratsCase:
+class WrittenHeadCase:
     """What was written.
 
     Parameters
     ----------
-    job : BratsJob
+    job : HeadJob
         Which case.
     size, spacing : tuple
         Voxels, and mm, in file order.
@@ -30,14 +31,14 @@ class WrittenBratsCase:
         Volume of the tumor core: of what is enhancing or necrotic.
     """
 
-    job: BratsJob
+    job: HeadJob
     size: tuple[int, ...]
     spacing: tuple[float, ...]
     orientation: str
     core_ml: float
 
 
-def write_brats_case(root: Path, job: BratsJob) -> WrittenBratsCase:
+def write_head_case(root: Path, job: HeadJob) -> WrittenHeadCase:
     """Make one case and write it below `root`."""
     case = make_head_case(job)
     folder = root / job.folder / job.name
@@ -51,4 +52,4 @@ def write_brats_case(root: Path, job: BratsJob) -> WrittenBratsCase:
         write_volume(image, folder / name)
     core = np.isin(case.labels, (NECROSIS_LABEL, job.layout.enhancing))
     core_ml = float(np.count_nonzero(core) * np.prod(case.grid.spacing) / 1000)
-    return WrittenBratsCase(job, image.GetSize(), image.GetSpacing(), "LPS", core_ml)
+    return WrittenHeadCase(job, image.GetSize(), image.GetSpacing(), "LPS", core_ml)

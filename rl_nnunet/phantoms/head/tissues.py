@@ -6,8 +6,6 @@ from enum import IntEnum
 
 import numpy as np
 
-from rl_nnunet.phantoms.brats_layout import Layout
-
 NECROSIS_LABEL, EDEMA_LABEL = 1, 2
 
 
@@ -28,12 +26,12 @@ class HeadTissue(IntEnum):
     CAVITY = 11
 
 
-def labels_from_head(tissues: np.ndarray, layout: Layout) -> np.ndarray:
-    """Return the labels (uint8) of a tissue map in the convention of a year."""
+def labels_from_head(tissues: np.ndarray, enhancing: int, cavity: int) -> np.ndarray:
+    """Return the labels (uint8) of a tissue map; those of the enhancing tumor and of the cavity differ by year."""
     label_of = np.zeros(len(HeadTissue), dtype=np.uint8)
     # BraTS has one label for the necrosis and for the solid core that does not enhance.
     label_of[[HeadTissue.NECROSIS, HeadTissue.SOLID_CORE]] = NECROSIS_LABEL
     label_of[HeadTissue.EDEMA] = EDEMA_LABEL
-    label_of[HeadTissue.ENHANCING] = layout.enhancing
-    label_of[HeadTissue.CAVITY] = layout.cavity
+    label_of[HeadTissue.ENHANCING] = enhancing
+    label_of[HeadTissue.CAVITY] = cavity
     return label_of[tissues]

@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from rl_nnunet.phantoms.brats_layout import LAYOUTS, SEQUENCES, plan_brats_jobs
-from rl_nnunet.phantoms.config import HeadPhantomConfig
 from rl_nnunet.phantoms.geometry import Grid
-from rl_nnunet.phantoms.head import make_head_case
-from rl_nnunet.phantoms.head_anatomy import sample_head
-from rl_nnunet.phantoms.head_render import render_head
-from rl_nnunet.phantoms.head_tissues import HeadTissue, labels_from_head
+from rl_nnunet.phantoms.head.anatomy import sample_head
+from rl_nnunet.phantoms.head.cases import make_head_case
+from rl_nnunet.phantoms.head.config import SEQUENCES, HeadPhantomConfig
+from rl_nnunet.phantoms.head.layout import LAYOUTS, plan_head_jobs
+from rl_nnunet.phantoms.head.render import render_head
+from rl_nnunet.phantoms.head.tissues import HeadTissue, labels_from_head
 
 SMALL = HeadPhantomConfig(size=64)
 NCR, ED, ET = 1, 2, 4
 
 
 def make(index=0, year=2021, config=SMALL, **options):
-    return make_head_case(plan_brats_jobs(year, index + 1, 0, 0, config, **options)[index])
+    return make_head_case(plan_head_jobs(year, index + 1, 0, 0, config, **options)[index])
 
 
 @pytest.fixture(scope="module")
@@ -197,6 +197,7 @@ def test_tumors_lie_in_either_hemisphere():
 def test_labels_are_those_of_the_year(year, expected):
     t = HeadTissue
     tissues = np.array([t.NECROSIS, t.SOLID_CORE, t.ENHANCING, t.EDEMA, t.CAVITY])
-    assert labels_from_head(tissues, LAYOUTS[year]).tolist() == expected
+    layout = LAYOUTS[year]
+    assert labels_from_head(tissues, layout.enhancing, layout.cavity).tolist() == expected
     healthy = np.arange(t.NECROSIS)
-    assert not labels_from_head(healthy, LAYOUTS[year]).any()
+    assert not labels_from_head(healthy, layout.enhancing, layout.cavity).any()
