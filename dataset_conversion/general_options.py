@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rl_nnunet.command_line import whole_number
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
+from rl_nnunet.dataset_conversion.command_line import add_folds_argument
 from rl_nnunet.dataset_conversion.file_search import IMAGES, MASKS, STRUCTURE, BranchFiles
 from rl_nnunet.dataset_conversion.label_options import Entries, mask_files, value_scheme
 from rl_nnunet.errors import InputError
@@ -60,9 +60,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take labels that are all background, as of scans without the structures (default: these are refused)",
     )
-    parser.add_argument(
-        "--folds", type=whole_number(2), default=5, metavar="N", help="folds of the cross-validation (default: 5)"
-    )
+    add_folds_argument(parser)
 
 
 def split_branch(text: str, option: str, form: str) -> tuple[str, str]:
