@@ -169,7 +169,7 @@ def test_id_taken(variable, run_mmwhs, nnunet_folders, assert_refused):
 def test_id_taken_meanwhile(run_mmwhs, raw, monkeypatch, assert_refused):
     from rl_nnunet.dataset_conversion import raw_dataset
 
-    monkeypatch.setattr(raw_dataset, "_write_case_table", lambda *_: (raw / "Dataset501_Other").mkdir())
+    monkeypatch.setattr(raw_dataset, "_write_dataset_json", lambda *_: (raw / "Dataset501_Other").mkdir())
     assert_refused(run_mmwhs(), "taken by", "Dataset501_Other", left=["Dataset501_Other"])
 
 
