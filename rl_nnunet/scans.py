@@ -265,7 +265,7 @@ def write_volume(image: sitk.Image, path: Path) -> None:
 def _flush(path: Path) -> None:
     """Wait until a file is on the disk: file systems in the network say only then that it is full."""
     try:
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None
