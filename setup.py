@@ -24,6 +24,8 @@ setup(
         "scipy",
         "SimpleITK>=2.3",
         "scikit-learn",
+        # torch brings it along, too; the lock of an open file has been part of it since this version.
+        "filelock>=3.30",
         # nnU-Net or setuptools bring these along; we import them, too.
         "batchgenerators",
         "batchgeneratorsv2",

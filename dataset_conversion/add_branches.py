@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from rl_nnunet.branches import DATASET_JSON_KEY, describe_branches, layout_from_dataset_json, read_dataset_json
-from rl_nnunet.command_line import make_parser, whole_number
-from rl_nnunet.dataset_conversion.command_line import add_processes_argument
+from rl_nnunet.command_line import add_processes_argument, make_parser, whole_number
+from rl_nnunet.dataset_conversion.command_line import add_folds_argument
 from rl_nnunet.dataset_conversion.general_options import split_branch
 from rl_nnunet.environment import data_folder
 from rl_nnunet.errors import InputError, run_command
@@ -61,13 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         help="paired: the cases have all branches, on one grid; unpaired: each case has one, and the others are zero",
     )
-    parser.add_argument(
-        "--folds",
-        type=whole_number(2),
-        default=5,
-        metavar="N",
-        help="folds of the cross-validation, if the data set has no splits_final.json yet (default: 5)",
-    )
+    add_folds_argument(parser, ", if the data set has no splits_final.json yet")
     add_processes_argument(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace the branches that dataset.json describes")
     return parser

@@ -8,12 +8,11 @@ from functools import partial
 from pathlib import Path
 from statistics import fmean
 
-from rl_nnunet import scans
-from rl_nnunet.dataset_conversion import label_maps
+from rl_nnunet import label_maps, scans
 from rl_nnunet.dataset_conversion.brats import BratsYear
-from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import new_folder
+from rl_nnunet.parallel import errors_in, report_on_all
 
 PREDICTIONS_KIND = "predictions with the label values of BraTS"
 
@@ -51,7 +50,8 @@ def write_predictions(
         If a prediction cannot be used, or the folder cannot be written; nothing is left behind then.
     """
     with new_folder(output, PREDICTIONS_KIND, overwrite=overwrite) as folder:
-        reports = convert_all(partial(convert_prediction, folder=folder, year=year), predictions, processes)
+        work = partial(convert_prediction, folder=folder, year=year)
+        reports = report_on_all(work, predictions, processes, "Converting")
     means = ", ".join(
         f"{region.replace('_', ' ')} {fmean(report.milliliters.get(region, 0.0) for report in reports):.3g}"
         for region in year.labels.structures
@@ -64,7 +64,7 @@ def convert_prediction(path: Path, folder: Path, year: BratsYear) -> PredictionR
     """Convert one prediction; one that cannot be used comes back as a report with its sentence."""
     report = PredictionReport(path.name)
     inverse, names = year.labels.inverse, year.labels.names
-    try:
+    with errors_in(report, str(path), partial(_unwritable, path.name)):
         converted, unknown = label_maps.map_values(scans.read_volume(path), inverse)
         if unknown:
             known = ", ".join(f"{name} {value}" for name, value in names.items())
@@ -75,12 +75,6 @@ def convert_prediction(path: Path, folder: Path, year: BratsYear) -> PredictionR
         regions = {name: tuple(inverse[label] for label in labels) for name, labels in year.labels.structures.items()}
         report.milliliters = label_maps.milliliters(converted, regions)
         scans.write_volume(converted, folder / path.name)
-    except InputError as error:
-        report.error = str(error)
-    except OSError as error:
-        report.error = _unwritable(path.name, error)
-    except MemoryError:
-        report.error = f"The memory does not suffice for {path}; try again with a smaller -np."
     return report
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import re
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
 
+from rl_nnunet.case_table import is_formula, read_records
 from rl_nnunet.dataset_conversion.brats import BratsYear
 from rl_nnunet.dataset_conversion.brats_cases import GRADES
 from rl_nnunet.errors import InputError
 
 COLUMNS = ("grade", "age", "survival_days", "survival_censored", "resection")
 UNKNOWN = ("", "-", "na", "nan", "n/a")
-# What starts like this is run by spreadsheet programs that open cases.csv, unless it is a number.
-FORMULA_STARTS = ("=", "+", "-", "@")
 
 
 def read_tables(paths: Iterable[Path], year: BratsYear, cases: Container[str]) -> dict[str, dict[str, str]]:
@@ -53,15 +51,10 @@ def read_tables(paths: Iterable[Path], year: BratsYear, cases: Container[str]) -
 
 def _rows(path: Path, year: BratsYear) -> list[tuple[str, dict[str, str]]]:
     """Return the name and the row of every case; columns in lower case."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [
-                {(key or "").strip().lower(): value.strip() for key, value in row.items() if isinstance(value, str)}
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeError, csv.Error) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(f"{path} cannot be read as a table ({reason}); fetch it again, or remove it.") from None
+    rows = [
+        {(key or "").strip().lower(): value.strip() for key, value in record.items() if isinstance(value, str)}
+        for record in read_records(path, "fetch it again, or remove it")
+    ]
     column = year.mapping_column if path.name.lower().startswith("name_mapping") else year.name_column
     if not rows or column not in rows[0]:
         raise InputError(
@@ -120,12 +113,3 @@ def survival(text: str) -> dict[str, str] | None:
     if match is None:
         return None
     return {"survival_days": match["days"], "survival_censored": str(match["alive"] is not None)}
-
-
-def is_formula(text: str) -> bool:
-    """Tell whether a spreadsheet program would take a text for a formula; negative numbers are none.
-
-    These programs drop blanks, tabs and line breaks in front.
-    """
-    text = text.lstrip()
-    return text.startswith(FORMULA_STARTS) and re.fullmatch(r"[+-]?[0-9.]+", text) is None

@@ -11,11 +11,12 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from rl_nnunet import scans
-from rl_nnunet.dataset_conversion import hounsfield, label_maps
+from rl_nnunet.dataset_conversion import hounsfield
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
-from rl_nnunet.dataset_conversion.conversion_reports import convert_all
-from rl_nnunet.dataset_conversion.structure_masks import read_masks
+from rl_nnunet.dataset_conversion.label_files import read_label_map, read_masks
 from rl_nnunet.errors import InputError
+from rl_nnunet.label_maps import milliliters
+from rl_nnunet.parallel import errors_in, report_on_all
 
 FILE_ENDING = ".nii.gz"
 
@@ -82,24 +83,18 @@ def convert_cases(cases: Sequence[Case], settings: CaseSettings, processes: int)
     InputError
         If a case cannot be used: the sentence on the first one, and which others cannot.
     """
-    return convert_all(partial(convert_case, settings=settings), cases, processes)
+    return report_on_all(partial(convert_case, settings=settings), cases, processes, "Converting")
 
 
 def convert_case(case: Case, settings: CaseSettings) -> CaseReport:
     """Convert one case; a case that cannot be used comes back as a report with its sentence."""
     report = CaseReport(case)
-    try:
+    with errors_in(report, f"the case {case.identifier}", _unwritable):
         _convert(case, settings, report)
-    except InputError as error:
-        report.error = str(error)
-    except OSError as error:
-        report.error = unwritable(error)
-    except MemoryError:
-        report.error = f"The memory does not suffice for the case {case.identifier}; try again with a smaller -np."
     return report
 
 
-def unwritable(error: OSError) -> str:
+def _unwritable(error: OSError) -> str:
     """Return the sentence for a failed write."""
     return (
         f"The data set cannot be written below nnUNet_raw={os.environ.get('nnUNet_raw')} ({error.strerror}); "
@@ -161,9 +156,9 @@ def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report
     if case.masks:
         label, notices = read_masks(case.masks, settings.labels)
     else:
-        label, notices = label_maps.read_label(case.label, case.label_scheme or settings.labels)
+        label, notices = read_label_map(case.label, case.label_scheme or settings.labels)
     report.notices += notices
     if scans.take_geometry(label, case.label, image, next(iter(case.images.values()))):
         report.notices.append("geometry of the label taken from its image")
-    report.milliliters = label_maps.milliliters(label, settings.labels.structures)
+    report.milliliters = milliliters(label, settings.labels.structures)
     return scans.orient(label, settings.orientation)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import os
 
-from rl_nnunet.command_line import whole_number
-
-ORIENTATIONS = ("LPS", "RAS", "keep")
+from rl_nnunet.command_line import ORIENTATIONS, add_run_arguments, whole_number
 
 
 def add_output_arguments(
@@ -39,19 +36,12 @@ def add_output_arguments(
     add_run_arguments(parser, "data set")
 
 
-def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
-    """Add ``-np`` and ``--overwrite``; the latter's help calls what is written `output`."""
-    add_processes_argument(parser)
-    parser.add_argument("--overwrite", action="store_true", help=f"replace the {output} if it exists")
-
-
-def add_processes_argument(parser: argparse.ArgumentParser) -> None:
-    """Add ``-np``."""
+def add_folds_argument(parser: argparse.ArgumentParser, condition: str = "") -> None:
+    """Add ``--folds``, whose help ends with a condition on when it counts."""
     parser.add_argument(
-        "-np",
-        dest="processes",
-        type=whole_number(1),
-        default=min(8, os.cpu_count() or 1),
+        "--folds",
+        type=whole_number(2),
+        default=5,
         metavar="N",
-        help="number of processes (default: %(default)s)",
+        help=f"folds of the cross-validation{condition} (default: %(default)s)",
     )

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rl_nnunet.command_line import make_parser, path_argument, whole_number
+from rl_nnunet.command_line import make_parser, path_argument
 from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, SEQUENCES, YEAR_KEY, YEARS, BratsYear
 from rl_nnunet.dataset_conversion.brats_cases import CaseFolder, common_year, find_case_folders, make_case
 from rl_nnunet.dataset_conversion.brats_tables import COLUMNS, read_tables
 from rl_nnunet.dataset_conversion.cases import Case
-from rl_nnunet.dataset_conversion.command_line import add_output_arguments
+from rl_nnunet.dataset_conversion.command_line import add_folds_argument, add_output_arguments
 from rl_nnunet.dataset_conversion.general_options import BRANCH_NAME
 from rl_nnunet.errors import InputError, run_command
 
@@ -86,9 +86,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"branches, each as NAME=SEQUENCE+SEQUENCE..., where NAME= may be left out; {', '.join(SEQUENCES)} must "
         f"all be used once (default: {' '.join(DEFAULT_BRANCHES)})",
     )
-    parser.add_argument(
-        "--folds", type=whole_number(2), default=5, metavar="N", help="folds of the cross-validation (default: 5)"
-    )
+    add_folds_argument(parser)
     return parser
 
 

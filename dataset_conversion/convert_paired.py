@@ -13,13 +13,10 @@ from rl_nnunet.dataset_conversion.file_search import PLACEHOLDER, BranchFiles, f
 from rl_nnunet.dataset_conversion.general_options import (
     add_case_arguments,
     channels_per_branch,
-    dataset_labels,
-    hold_out,
-    missing_notices,
     name_channels,
-    read_names,
     split_branch,
     with_labels,
+    write_cases,
 )
 from rl_nnunet.dataset_conversion.label_options import Entries, name_labels
 from rl_nnunet.errors import InputError, run_command
@@ -48,25 +45,7 @@ def _run() -> None:
         cases += find_paired_cases(tests, arguments.test_label, branches, named, "--test", arguments.allow_missing)
     elif arguments.test_label is not None:
         raise InputError("--test_label: there is no --test that it belongs to; add the images, or leave it out.")
-    labels, cases = dataset_labels(named, cases, may_be_empty=arguments.allow_empty_labels)
-    cases = hold_out(cases, read_names(arguments.hold_out))
-
-    from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
-
-    dataset = RawDataset(
-        arguments.dataset_id,
-        arguments.name,
-        branches,
-        "paired",
-        labels,
-        cases,
-        arguments.orientation,
-        "rl_nnunet_convert_paired",
-        arguments.folds,
-        one_patient_is_enough=True,
-        notices=missing_notices(cases, branches, paired=True),
-    )
-    write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)
+    write_cases(arguments, "rl_nnunet_convert_paired", "paired", branches, named, cases)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -13,13 +13,10 @@ from rl_nnunet.dataset_conversion.file_search import PLACEHOLDER, BranchFiles, f
 from rl_nnunet.dataset_conversion.general_options import (
     add_case_arguments,
     channels_per_branch,
-    dataset_labels,
-    hold_out,
-    missing_notices,
     name_channels,
-    read_names,
     split_branch,
     with_labels,
+    write_cases,
 )
 from rl_nnunet.dataset_conversion.label_options import Entries, labels_per_branch, name_labels
 from rl_nnunet.errors import InputError, run_command
@@ -48,24 +45,8 @@ def _run() -> None:
     own_labels = labels_per_branch(arguments.labels_of, list(named), list(branches))
     tests = [parse_branch(text, "--test") for text in arguments.test]
     cases = find_unpaired_cases(training, tests, branches, named, own_labels, arguments.allow_missing)
-    labels, cases = dataset_labels(named, cases, may_be_empty=arguments.allow_empty_labels)
-    cases = hold_out(cases, read_names(arguments.hold_out))
-
-    from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
-
-    dataset = RawDataset(
-        arguments.dataset_id,
-        arguments.name,
-        branches,
-        "unpaired",
-        labels,
-        cases,
-        arguments.orientation,
-        "rl_nnunet_convert_unpaired",
-        arguments.folds,
-        notices=missing_notices(cases, branches, paired=False) + unlabeled_notices(own_labels, list(named)),
-    )
-    write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)
+    notices = unlabeled_notices(own_labels, list(named))
+    write_cases(arguments, "rl_nnunet_convert_unpaired", "unpaired", branches, named, cases, notices)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,10 +18,10 @@ from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from rl_nnunet.branches import BranchLayout, channel_indices, layout_from_dataset_json
 from rl_nnunet.dataset_conversion.cases import Case
-from rl_nnunet.dataset_conversion.conversion_reports import convert_all
 from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import changing_our_files, new_file
+from rl_nnunet.parallel import report_on_all
 
 
 @dataclass
@@ -96,8 +96,8 @@ def _examine(folder: Path, dataset_json: dict[str, Any], processes: int) -> list
         raise InputError(
             f"{folder / 'imagesTr'} holds no case with the ending {dataset_json['file_ending']}; correct it."
         )
-    channels = len(channel_indices(dataset_json))
-    return convert_all(partial(_examine_case, reader=reader, channels=channels), sorted(cases.items()), processes)
+    examine = partial(_examine_case, reader=reader, channels=len(channel_indices(dataset_json)))
+    return report_on_all(examine, sorted(cases.items()), processes, "Examining")
 
 
 def _examine_case(case: tuple[str, list[str]], reader: type[BaseReaderWriter], channels: int) -> PresenceReport:

@@ -1,4 +1,4 @@
-"""What the general converters share: options on branches, channels, labels and held-out cases."""
+"""What the general converters share: options on branches, channels, labels and held-out cases, and the writing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rl_nnunet.command_line import whole_number
+from rl_nnunet.branches import Pairing
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
+from rl_nnunet.dataset_conversion.command_line import add_folds_argument
 from rl_nnunet.dataset_conversion.file_search import IMAGES, MASKS, STRUCTURE, BranchFiles
 from rl_nnunet.dataset_conversion.label_options import Entries, mask_files, value_scheme
 from rl_nnunet.errors import InputError
@@ -60,9 +61,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="take labels that are all background, as of scans without the structures (default: these are refused)",
     )
-    parser.add_argument(
-        "--folds", type=whole_number(2), default=5, metavar="N", help="folds of the cross-validation (default: 5)"
-    )
+    add_folds_argument(parser)
 
 
 def split_branch(text: str, option: str, form: str) -> tuple[str, str]:
@@ -151,23 +150,58 @@ def with_labels(
     return files, value_scheme(labels, names, option)
 
 
-def dataset_labels(named: Entries, cases: Sequence[Case], *, may_be_empty: bool) -> tuple[LabelScheme, list[Case]]:
-    """Return the labels of the data set, and the cases, which accept labels that are all background or not.
+def write_cases(
+    arguments: argparse.Namespace,
+    command: str,
+    pairing: Pairing,
+    branches: dict[str, tuple[str, ...]],
+    named: Entries,
+    cases: Sequence[Case],
+    notices: Sequence[str] = (),
+) -> None:
+    """Write the data set that the options of `add_case_arguments` and `add_output_arguments` describe.
 
     Parameters
     ----------
+    arguments : argparse.Namespace
+        The options.
+    command : str
+        The command.
+    pairing : {"paired", "unpaired"}
+        Whether every case is expected to have all branches, or one only.
+    branches : dict of str to tuple of str
+        Channel names of every branch.
     named : dict of str to tuple of str
         What stands for every label in the files (see `name_labels`).
     cases : sequence of Case
-        The cases.
-    may_be_empty : bool
-        Whether a label may be all background.
+        All cases.
+    notices : sequence of str
+        What there is to say besides what cases lack.
     """
+    may_be_empty = arguments.allow_empty_labels
     labels = LabelScheme({name: (value,) for value, name in enumerate(named)}, may_be_empty=may_be_empty)
-    return labels, [
+    cases = [
         replace(case, label_scheme=case.label_scheme and replace(case.label_scheme, may_be_empty=may_be_empty))
-        for case in cases
+        for case in hold_out(cases, read_names(arguments.hold_out))
     ]
+
+    from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
+
+    paired = pairing == "paired"
+    dataset = RawDataset(
+        arguments.dataset_id,
+        arguments.name,
+        branches,
+        pairing,
+        labels,
+        cases,
+        arguments.orientation,
+        command,
+        arguments.folds,
+        one_patient_is_enough=paired,
+        notices=[*missing_notices(cases, branches, paired=paired), *notices],
+    )
+    write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)
 
 
 def read_names(entries: Sequence[str]) -> list[str]:

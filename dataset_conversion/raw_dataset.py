@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -14,11 +13,8 @@ from typing import Any
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
 from rl_nnunet.branches import DATASET_JSON_KEY, Pairing, describe_branches
-from rl_nnunet.dataset_conversion.case_conversion import (
-    FILE_ENDING,
-    CaseSettings,
-    convert_cases,
-)
+from rl_nnunet.case_table import CASE_TABLE, TableRow, write_case_table
+from rl_nnunet.dataset_conversion.case_conversion import FILE_ENDING, CaseSettings, convert_cases
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
 from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.dataset_conversion.summary import format_summary
@@ -113,7 +109,8 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         reports = convert_cases(dataset.cases, settings, processes)
         if splits:
             (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
-        _write_case_table(dataset.cases, folder)
+        if any(case.details for case in dataset.cases):
+            write_case_table(folder / CASE_TABLE, [_table_row(case) for case in dataset.cases])
         _write_dataset_json(dataset, folder, len(training))
         # A data set of another name may have got the ID since.
         _check_id(dataset)
@@ -142,17 +139,8 @@ def _write_dataset_json(dataset: RawDataset, folder: Path, num_training: int) ->
     )
 
 
-def _write_case_table(cases: Sequence[Case], folder: Path) -> None:
-    """Write ``cases.csv`` if anything is known of the cases beyond their files."""
-    columns = list(dict.fromkeys(column for case in cases for column in case.details))
-    if not columns:
-        return
-    with (folder / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ["case", "patient", "part", *columns], restval="", lineterminator="\n")
-        table.writeheader()
-        for case in cases:
-            part = "test" if case.is_test else "train"
-            table.writerow({"case": case.identifier, "patient": case.patient, "part": part, **case.details})
+def _table_row(case: Case) -> TableRow:
+    return TableRow(case.identifier, case.patient, "test" if case.is_test else "train", case.details)
 
 
 def _splits_if_possible(dataset: RawDataset, training: Sequence[Case]) -> tuple[list[dict[str, list[str]]], list[str]]:

@@ -105,7 +105,7 @@ def _check_complete(files: list[str], data: np.ndarray, reader: type[BaseReaderW
 
     The other readers complain by themselves; 2D images are no volumes.
     """
-    from rl_nnunet.nifti import is_nifti
+    from rl_nnunet.headers.nifti import is_nifti
     from rl_nnunet.scans import read_volume
 
     if not reader.__name__.startswith("SimpleITK") or data.shape[1] == 1:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl_nnunet.errors import InputError, run_command
-from rl_nnunet.files import only_run_in
+from rl_nnunet.locks import only_run_in
 from rl_nnunet.planners.planning_arguments import (
     DEFAULT_CONFIGURATIONS,
     DEFAULT_PROCESSES,

@@ -8,6 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+# In SimpleITK's spelling; "keep" leaves the axes as they are.
+ORIENTATIONS = ("LPS", "RAS", "keep")
+
 
 def make_parser(program: str, description: str, **options: Any) -> argparse.ArgumentParser:
     """Return a parser with what every command has: ``--help`` and ``--version``."""
@@ -24,6 +27,24 @@ class _PrintVersions(argparse.Action):
         """Print the versions of this package and of nnU-Net, and exit."""
         print(f"rl_nnunet {version('rl_nnunet')} with nnunetv2 {version('nnunetv2')}")
         parser.exit()
+
+
+def add_run_arguments(parser: argparse.ArgumentParser, output: str) -> None:
+    """Add ``-np`` and ``--overwrite``; the latter's help calls what is written `output`."""
+    add_processes_argument(parser)
+    parser.add_argument("--overwrite", action="store_true", help=f"replace the {output} if it exists")
+
+
+def add_processes_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``-np``."""
+    parser.add_argument(
+        "-np",
+        dest="processes",
+        type=whole_number(1),
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="number of processes (default: %(default)s)",
+    )
 
 
 def path_argument(text: str) -> Path:

@@ -9,23 +9,22 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import shutil
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.locks import LOCK_FILE, one_run_at_a_time, try_lock, unlock
 
 # nnU-Net takes every folder that starts with "Dataset" for a data set.
 UNFINISHED_PREFIX = ".rl_nnunet_unfinished_"
 MARKER = ".rl_nnunet_folder.json"
 # Some network file systems round times of modification when a file is closed.
 TIME_TOLERANCE_S = 1e-3
-SILENT_WAIT_S = 3.0
+# What a hidden folder for the work on a target may hold, beside its lock.
+NEW, REPLACED = "new", "replaced"
 
 
 @contextlib.contextmanager
@@ -56,13 +55,13 @@ def new_folder(target: Path, kind: str, *, overwrite: bool = False) -> Iterator[
         with _workshop(target) as workshop:
             # A killed run may have left the old folder in its workshop, from which it is back now.
             check_replaceable(target, kind, overwrite=overwrite)
-            folder = workshop / "new"
+            folder = workshop / NEW
             folder.mkdir()
             yield folder
             _write_marker(folder, kind)
             # The work may have taken hours, in which somebody may have saved a file there.
             check_replaceable(target, kind, overwrite=overwrite)
-            _swap_in(folder, target, workshop / "replaced")
+            _swap_in(folder, target, workshop / REPLACED)
     except OSError as error:
         raise InputError(
             f"{target} cannot be written ({error.strerror or error}); free space, mend the permissions, or choose "
@@ -103,7 +102,7 @@ def check_replaceable(target: Path, kind: str, *, overwrite: bool) -> None:
         return
     if target.is_symlink() or not target.is_dir():
         raise InputError(f"{target} exists and is not a folder; choose another one.")
-    if target.is_mount() or _is_in_use(target):
+    if os.path.ismount(target) or _is_in_use(target):
         raise InputError(f"{target} is a mounted or the current folder and cannot be replaced; choose a folder in it.")
     if not any(target.iterdir()):
         return
@@ -188,23 +187,24 @@ def _workshop(target: Path) -> Iterator[Path]:
     """Provide the hidden folder beside the target, locked, and remove it with all that is in it."""
     workshop = target.parent / f"{UNFINISHED_PREFIX}{target.name}"
     # Between the folder and its lock, a run beside would take it for a leftover.
-    with _one_run_at_a_time(target.parent):
+    with one_run_at_a_time(target.parent):
         _clear_leftovers(target.parent)
         try:
             workshop.mkdir()
         except FileExistsError:
-            old = workshop / "replaced"
+            old = workshop / REPLACED
             remedy = f"move {old} to {target}" if old.exists() and not target.exists() else f"remove {workshop}"
             raise InputError(
                 f"Another run is writing {target}; wait for it to end or, if there is none, {remedy}."
             ) from None
-        lock = _try_lock(workshop)
+        lock, _ = try_lock(workshop)
     try:
         yield workshop
     finally:
-        shutil.rmtree(workshop, ignore_errors=True)
-        if lock is not None:
-            os.close(lock)
+        _empty(workshop)
+        # Until it is gone, a run beside must not make a new one of this name.
+        with one_run_at_a_time(target.parent):
+            _remove(workshop, lock)
 
 
 def _swap_in(folder: Path, target: Path, replaced: Path) -> None:
@@ -223,6 +223,8 @@ def _swap_in(folder: Path, target: Path, replaced: Path) -> None:
 
 def _exchange(one: Path, other: Path) -> bool:
     """Exchange two folders in one step; False if the system or the file system cannot."""
+    if os.name == "nt":
+        return False
     library = ctypes.CDLL(None, use_errno=True)
     names = os.fsencode(one), os.fsencode(other)
     if hasattr(library, "renameat2"):  # Linux
@@ -237,98 +239,31 @@ def _exchange(one: Path, other: Path) -> bool:
 def _clear_leftovers(parent: Path) -> None:
     """Remove what killed runs left; a folder that was about to be replaced comes back."""
     for workshop in parent.glob(f"{UNFINISHED_PREFIX}*"):
-        lock = _try_lock(workshop) if _is_leftover(workshop) else None
+        lock, _ = try_lock(workshop) if _is_leftover(workshop) else (None, False)
         if lock is None:
             continue
         target = parent / workshop.name.removeprefix(UNFINISHED_PREFIX)
         with contextlib.suppress(FileNotFoundError):
             if not os.path.lexists(target):
-                (workshop / "replaced").rename(target)
-        shutil.rmtree(workshop, ignore_errors=True)
-        os.close(lock)
+                (workshop / REPLACED).rename(target)
+        _remove(workshop, lock)
+
+
+def _empty(workshop: Path) -> None:
+    for name in (NEW, REPLACED):
+        shutil.rmtree(workshop / name, ignore_errors=True)
+
+
+def _remove(workshop: Path, lock: int | None) -> None:
+    """Remove a workshop, and lift its lock once there is nothing else in it; Windows keeps a file that is locked."""
+    _empty(workshop)
+    unlock(workshop, lock)
+    shutil.rmtree(workshop, ignore_errors=True)
 
 
 def _is_leftover(workshop: Path) -> bool:
     """Tell whether a folder called like a workshop holds nothing but what a workshop holds."""
     try:
-        return not workshop.is_symlink() and set(os.listdir(workshop)) <= {"new", "replaced"}
+        return not workshop.is_symlink() and set(os.listdir(workshop)) <= {NEW, REPLACED, LOCK_FILE}
     except OSError:
         return False
-
-
-# ---- locks ---------------------------------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _one_run_at_a_time(parent: Path) -> Iterator[None]:
-    """Wait until no run beside this one is in such a block, where the file system can lock."""
-    lock = _wait_for_lock(parent)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)
-
-
-def _wait_for_lock(folder: Path) -> int | None:
-    """Lock a folder as `_try_lock` does, once no other process has it; a wait of seconds is said."""
-    start, said = time.monotonic(), False
-    while True:
-        lock, taken = _lock(folder)
-        if not taken:
-            return lock
-        if not said and time.monotonic() - start > SILENT_WAIT_S:
-            print(f"Waiting for another run that is at work in {folder} ...", file=sys.stderr, flush=True)
-            said = True
-        time.sleep(0.05)
-
-
-def _try_lock(folder: Path) -> int | None:
-    """Lock a folder for this process; the system lifts the lock when the process ends, however it ends.
-
-    Returns
-    -------
-    int or None
-        The descriptor whose closing lifts the lock; None if another process has it, the folder is gone, or the file
-        system cannot lock.
-    """
-    return _lock(folder)[0]
-
-
-def _lock(folder: Path) -> tuple[int | None, bool]:
-    """Return the descriptor of a lock, if it could be had, and whether another process has it."""
-    descriptor = None
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if descriptor is not None:
-            os.close(descriptor)
-        return None, isinstance(error, BlockingIOError)
-    return descriptor, False
-
-
-@contextlib.contextmanager
-def only_run_in(folder: Path, refusal: str) -> Iterator[None]:
-    """Lock a folder for the block, where the file system can lock.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder; it exists.
-    refusal : str
-        What to say if another process has it.
-
-    Raises
-    ------
-    InputError
-        If another process has it.
-    """
-    lock, taken = _lock(folder)
-    if taken:
-        raise InputError(refusal)
-    try:
-        yield
-    finally:
-        if lock is not None:
-            os.close(lock)

@@ -1,4 +1,7 @@
-"""Working on many files in parallel processes, with a progress bar and without orphaned processes."""
+"""Working on many files in parallel processes, with a progress bar and without orphaned processes.
+
+What of the files cannot be used is said in one sentence.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +13,69 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
-from typing import TypeVar
+from contextlib import closing, contextmanager
+from typing import Protocol, TypeVar
 
 from rl_nnunet.errors import InputError
 
+
+class Report(Protocol):
+    """What became of one item: its name, and the sentence if it cannot be used.
+
+    The sentence is no exception, because that would stop the other items.
+    """
+
+    error: str
+
+    @property
+    def name(self) -> str:
+        """The item's name."""
+
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+AnyReport = TypeVar("AnyReport", bound=Report)
+
+
+def report_on_all(
+    work: Callable[[Item], AnyReport], items: Sequence[Item], processes: int, label: str
+) -> list[AnyReport]:
+    """Return the report that `work` returns for every item, as `work_on_all`, if all items can be used.
+
+    Raises
+    ------
+    InputError
+        If an item cannot be used: the sentence on the first one, and which others cannot.
+    """
+    reports = work_on_all(work, items, processes, label)
+    bad = [report for report in reports if report.error]
+    if bad:
+        others = ", ".join(report.name for report in bad[1:4]) + (", ..." if len(bad) > 4 else "")
+        raise InputError(bad[0].error + (f" (Unusable, too: {len(bad) - 1} more, {others}.)" if others else ""))
+    return reports
+
+
+@contextmanager
+def errors_in(report: Report, subject: str, unwritable: Callable[[OSError], str]) -> Iterator[None]:
+    """Put into a report why its item cannot be used.
+
+    Parameters
+    ----------
+    report : Report
+        The report.
+    subject : str
+        What is worked on, for messages.
+    unwritable : callable
+        Returns the sentence for a failed write; reading puts its errors into sentences by itself.
+    """
+    try:
+        yield
+    except InputError as error:
+        report.error = str(error)
+    except OSError as error:
+        report.error = unwritable(error)
+    except MemoryError:
+        report.error = f"The memory does not suffice for {subject}; try again with a smaller -np."
 
 
 def work_on_all(work: Callable[[Item], Result], items: Sequence[Item], processes: int, label: str) -> list[Result]:

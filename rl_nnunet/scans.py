@@ -1,4 +1,4 @@
-"""Reading, checking, reorienting and writing single volumes; every defect becomes one sentence."""
+"""Single scans: reading, checking, reorienting, resampling and writing; every defect becomes one sentence."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.spatialimages import HeaderDataError
 
-from rl_nnunet import nifti, text_header
-from rl_nnunet.claimed_size import format_shape
 from rl_nnunet.errors import InputError
+from rl_nnunet.headers import nifti, text
+from rl_nnunet.headers.claimed_size import format_shape
 
 # Two headers describe one grid if no corner of the volume moves by more than this part of the smallest voxel edge.
 GRID_TOLERANCE = 0.1
@@ -87,12 +87,12 @@ def _read_nifti(path: Path) -> sitk.Image:
 
 
 def _read_other(path: Path) -> sitk.Image:
-    text_header.check_size(path)
+    text.check_size(path)
     reader = _read_information(path)
     if reader.GetNumberOfComponents() != 1:
         raise InputError(f"{path} holds complex numbers or vectors; save one value a voxel.")
     voxel_bytes = sitk.Image(1, 1, 1, reader.GetPixelID()).GetSizeOfPixelComponent()
-    text_header.check_voxel_file(path, reader.GetSize(), voxel_bytes)
+    text.check_voxel_file(path, reader.GetSize(), voxel_bytes)
     with _silent_stderr():
         return reader.Execute()
 
@@ -131,7 +131,7 @@ def states_orientation(path: Path) -> bool:
     """Tell whether a readable file says how the axes lie in the patient; ITK makes it up otherwise."""
     if nifti.is_nifti(path):
         return nifti.states_orientation(nifti.read_header(path))
-    return text_header.states_orientation(path)
+    return text.states_orientation(path)
 
 
 def _unreadable(path: Path, error: Exception) -> str:
@@ -265,7 +265,7 @@ def write_volume(image: sitk.Image, path: Path) -> None:
 def _flush(path: Path) -> None:
     """Wait until a file is on the disk: file systems in the network say only then that it is full."""
     try:
-        with path.open("rb") as file:
+        with path.open("r+b") as file:  # Windows flushes only what may be written
             os.fsync(file.fileno())
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from None

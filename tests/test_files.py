@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rl_nnunet import files
+from rl_nnunet import files, locks
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import MARKER, UNFINISHED_PREFIX, new_folder
 
@@ -157,7 +157,7 @@ def test_without_locks_the_old_folder_is_not_thrown_away(target, monkeypatch):
     workshop = target.parent / f"{UNFINISHED_PREFIX}target"
     workshop.mkdir()
     target.rename(workshop / "replaced")
-    monkeypatch.setattr(files, "_lock", lambda _: (None, False))
+    monkeypatch.setattr(files, "try_lock", lambda _: (None, False))
     with pytest.raises(InputError, match=f"if there is none, move {workshop / 'replaced'} to {target}"):
         write(target)
 
@@ -171,7 +171,7 @@ def test_empty_folder_is_filled(tmp_path):
 KILLED_BETWEEN_RENAMES = """
 import os, sys
 from pathlib import Path
-from rl_nnunet import files
+from rl_nnunet import files, locks
 files._exchange = lambda *_: False
 rename = Path.rename
 def rename_and_die(path, target):
@@ -221,9 +221,9 @@ def test_leftover_that_is_gone_before_it_is_locked(tmp_path, monkeypatch):
 
 
 def test_waiting_for_another_run_is_said(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(files, "SILENT_WAIT_S", 0.1)
+    monkeypatch.setattr(locks, "SILENT_WAIT_S", 0.1)
     said, deadline = "", time.monotonic() + 10
-    with files._one_run_at_a_time(tmp_path):
+    with locks.one_run_at_a_time(tmp_path):
         waiting = threading.Thread(target=write, args=(tmp_path / "target",))
         waiting.start()
         while not said and time.monotonic() < deadline:

@@ -123,6 +123,43 @@ def run_brats(run):
 
 
 @pytest.fixture
+def write_case(tmp_path):
+    """Return a function that writes an image and its label to the folder `source`, and returns their paths.
+
+    Both are LPS, and their qform and sform agree.
+    """
+
+    def write_both(case, ending=".nii"):
+        values = np.random.default_rng(sum(map(ord, case))).integers(-1000, 1000, (7, 6, 5)).astype(np.int16)
+        paths = [tmp_path / "source" / f"{case}_{name}{ending}" for name in ("image", "label")]
+        for path, array in zip(paths, (values, (values > 0).astype(np.int16)), strict=True):
+            write(path, array)
+        return paths
+
+    return write_both
+
+
+@pytest.fixture
+def source(write_case):
+    """Two cases, uncompressed; return their folder."""
+    for case in ("a", "b"):
+        image, _ = write_case(case)
+    return image.parent
+
+
+@pytest.fixture
+def convert(run_unpaired, tmp_path):
+    """Return a function that converts the files of the folder `source` as CT."""
+
+    def convert_source(*arguments, ending=".nii"):
+        stem = f"{tmp_path}/source/{{case}}"
+        branch = f"CT={stem}_image{ending}:{stem}_label{ending}"
+        return run_unpaired("--branch", branch, "--labels", "heart=1", *arguments)
+
+    return convert_source
+
+
+@pytest.fixture
 def kill_run(raw):
     """Return a function that kills a converter after its first case, and returns what it leaves in nnUNet_raw."""
 

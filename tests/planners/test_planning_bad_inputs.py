@@ -316,7 +316,7 @@ def test_what_the_integrity_check_finds(run, folder, assert_refused_in_one_sente
 
 @pytest.mark.usefixtures("fingerprint_in_threads")
 def test_a_second_planning_beside(run, folder, nnunet_folders, assert_refused_in_one_sentence):
-    from rl_nnunet.files import only_run_in
+    from rl_nnunet.locks import only_run_in
 
     preprocessed = nnunet_folders / "nnUNet_preprocessed" / NAME
     preprocessed.mkdir()

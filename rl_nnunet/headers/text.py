@@ -11,8 +11,8 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl_nnunet.claimed_size import DEFLATE_RATIO, check_claimed_size, too_long
 from rl_nnunet.errors import InputError
+from rl_nnunet.headers.claimed_size import DEFLATE_RATIO, check_claimed_size, too_long
 
 META_ENDINGS = (".mha", ".mhd")
 # Far more than a header has; a file without line breaks is not read as one line.

@@ -1,53 +1,13 @@
-"""Reading label maps, with the values that nnU-Net wants; every defect becomes one sentence."""
+"""The values and volumes of label maps that are read already, whatever the labels are called."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
-from rl_nnunet.dataset_conversion.cases import LabelScheme
-from rl_nnunet.errors import InputError
-from rl_nnunet.scans import is_blank, read_volume
-
 # A whole number stored with a rescale slope comes back this close to itself: 8 bits for the values up to 4 miss it by
 # up to 4 / 255 / 2, 16 bits for those up to 850 by less. Anything farther off is no rounding.
 WHOLE_NUMBER_TOLERANCE = 0.02
-
-
-def read_label(path: Path, scheme: LabelScheme) -> tuple[sitk.Image, list[str]]:
-    """Read a label map and give its labels nnU-Net's values.
-
-    Returns
-    -------
-    SimpleITK.Image
-        The label map, uint8.
-    list of str
-        Notices on stray values.
-
-    Raises
-    ------
-    InputError
-        As `read_volume`, and if a value is unknown, or all is background where the scheme does not allow it.
-    """
-    image = read_volume(path)
-    raw = _whole_numbers(image)
-    label_map, unknown = map_values(image, scheme.mapping)
-    if unknown:
-        known = ", ".join(f"{name} {'/'.join(map(str, raws))}" for name, raws in scheme.values.items())
-        raise InputError(f"{path} holds the unknown label value {unknown}; known are {known}: correct the file.")
-    names = list(scheme.values)
-    notices = [
-        f"stray label value {value} taken as {names[scheme.mapping[value]]}"
-        for value in sorted(scheme.stray)
-        if (raw == value).any()
-    ]
-    if is_blank(label_map):
-        if not scheme.may_be_empty:
-            raise InputError(f"{path} is empty, all of it is background; correct the label, or remove the case.")
-        notices.append("the label is empty, all of it is background")
-    return label_map, notices
 
 
 def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, str]:
@@ -60,7 +20,7 @@ def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, 
     str
         The first unknown values, as text; empty if there are none.
     """
-    raw = _whole_numbers(image)
+    raw = whole_numbers(image)
     mapped = np.zeros(raw.shape, np.uint8)
     unknown = np.ones(raw.shape, bool)
     for old, new in mapping.items():
@@ -74,7 +34,7 @@ def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, 
     return label_map, ", ".join(texts) + (", ..." if len(found) > 5 else "")
 
 
-def _whole_numbers(image: sitk.Image) -> np.ndarray:
+def whole_numbers(image: sitk.Image) -> np.ndarray:
     """Return the values of a label map; those within `WHOLE_NUMBER_TOLERANCE` of a whole number become it."""
     values = sitk.GetArrayViewFromImage(image)
     if not np.issubdtype(values.dtype, np.floating):

@@ -20,8 +20,8 @@ from nibabel.affines import apply_affine
 from nibabel.arrayproxy import ArrayProxy
 from nibabel.spatialimages import HeaderDataError
 
-from rl_nnunet.claimed_size import DEFLATE_RATIO, check_claimed_size, format_shape, too_long
 from rl_nnunet.errors import InputError
+from rl_nnunet.headers.claimed_size import DEFLATE_RATIO, check_claimed_size, format_shape, too_long
 
 ENDINGS = (".nii", ".nii.gz")
 GZIP_START = b"\x1f\x8b"
