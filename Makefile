@@ -19,7 +19,8 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-$(INSTALLED): setup.py pyproject.toml
+# rl_nnunet/__init__.py holds the version, which the installation states.
+$(INSTALLED): setup.py pyproject.toml rl_nnunet/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo 'Python >= 3.10 is needed: choose one with make PYTHON=/path/to/python3' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)

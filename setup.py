@@ -1,12 +1,23 @@
 """Packaging: every top-level folder is one socket of nnU-Net, installed below the one package ``rl_nnunet``."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
+CHECKOUT = Path(__file__).parent
 SOCKETS = ("trainers", "planners", "dataset_conversion")
+
+
+def read(name: str) -> str:
+    """Return the text of a file of the checkout."""
+    return (CHECKOUT / name).read_text(encoding="utf-8")
+
 
 setup(
     name="rl_nnunet",
-    version="0.1.0",
+    # Read, not imported: a build knows none of our dependencies.
+    version=re.search(r'^__version__ = "(.+)"$', read("rl_nnunet/__init__.py"), re.MULTILINE)[1],
     description="Reinforcement-learning-driven multi-modal segmentation as a plugin for unmodified nnU-Net v2",
     license="Apache-2.0",
     python_requires=">=3.10",

@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from email.parser import Parser
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+
+import rl_nnunet
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOCKETS = ("trainers", "planners", "dataset_conversion")
@@ -48,6 +52,13 @@ def wheel(tmp_path_factory):
     return sources, next((sources / "dist").glob("*.whl"))
 
 
+def metadata_of(file):
+    """Return the metadata of a wheel."""
+    archive = zipfile.ZipFile(file)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    return Parser().parsestr(archive.read(name).decode())
+
+
 def test_wheel_contains_every_module(wheel):
     sources, file = wheel
     expected = {str(path.relative_to(sources)) for path in (sources / "rl_nnunet").rglob("*.py")}
@@ -65,6 +76,17 @@ def test_wheel_declares_the_commands_and_the_license(wheel):
     assert "rl_nnunet_plan_and_preprocess = rl_nnunet.planners.plan_and_preprocess:main" in texts["entry_points.txt"]
     assert "Requires-Dist: nnunetv2" in texts["METADATA"]
     assert "Apache License" in texts["LICENSE"]
+
+
+def test_one_version_everywhere(wheel):
+    newest = re.search(r"^## (.*)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    # "[Unreleased] 0.1.0", or "[0.1.0] - 2026-01-31".
+    in_changelog = re.fullmatch(r"\[Unreleased\] (\S+)|\[(\d\S*)\] - \d{4}-\d\d-\d\d", newest)
+    assert in_changelog, newest
+    assert (in_changelog[1] or in_changelog[2]) == rl_nnunet.__version__
+    in_citation = re.search(r"^version: (.*)$", (CHECKOUT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert in_citation == rl_nnunet.__version__
+    assert metadata_of(wheel[1])["Version"] == rl_nnunet.__version__
 
 
 def test_import_from_the_wheel(wheel, tmp_path):
