@@ -42,7 +42,7 @@ def imported_files(cwd, preparation="", **environment):
 def wheel(tmp_path_factory):
     """Build a wheel from a copy of the sources, which keeps its build files out of the checkout; return both."""
     sources = tmp_path_factory.mktemp("sources")
-    for name in ("setup.py", "pyproject.toml", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(CHECKOUT / name, sources)
     for name in ("rl_nnunet", *SOCKETS):
         shutil.copytree(CHECKOUT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -76,6 +76,19 @@ def test_wheel_declares_the_commands_and_the_license(wheel):
     assert "rl_nnunet_plan_and_preprocess = rl_nnunet.planners.plan_and_preprocess:main" in texts["entry_points.txt"]
     assert "Requires-Dist: nnunetv2" in texts["METADATA"]
     assert "Apache License" in texts["LICENSE"]
+
+
+def test_wheel_says_that_it_is_typed(wheel):
+    assert "rl_nnunet/py.typed" in zipfile.ZipFile(wheel[1]).namelist()
+
+
+def test_wheel_describes_itself(wheel):
+    metadata = metadata_of(wheel[1])
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().strip() == (CHECKOUT / "README.md").read_text().strip()
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
+    # One comma, between label and address.
+    assert all(url.split(", ")[1].startswith("https://") for url in metadata.get_all("Project-URL"))
 
 
 def test_one_version_everywhere(wheel):
