@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 INSTALLED := $(VENV)/.installed
+# The modules where an installation puts them, for import-linter, which does not follow package_dir of setup.py.
+AS_INSTALLED := build/as_installed
 
 .PHONY: test test-slow demo lint clean
 
@@ -18,6 +20,10 @@ demo: $(INSTALLED)
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	rm -rf $(AS_INSTALLED)
+	$(VENV)/bin/python setup.py --quiet build_py --build-lib $(AS_INSTALLED)
+	cp pyproject.toml $(AS_INSTALLED)
+	cd $(AS_INSTALLED) && $(abspath $(VENV))/bin/lint-imports --no-cache --no-logo
 
 # rl_nnunet/__init__.py holds the version, which the installation states.
 $(INSTALLED): setup.py pyproject.toml rl_nnunet/__init__.py

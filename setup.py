@@ -73,7 +73,17 @@ setup(
         "matplotlib",
         "tqdm",
     ],
-    extras_require={"test": ["pytest>=8", "ruff>=0.15", "torchrl>=0.11", "build", "setuptools>=70.1"]},
+    extras_require={
+        "test": [
+            "pytest>=8",
+            "ruff>=0.15",
+            "torchrl>=0.11",
+            "build",
+            "setuptools>=70.1",
+            # Holds the floors of pyproject.toml: which module may import which.
+            "import-linter>=2.15",
+        ]
+    },
     entry_points={
         "console_scripts": [
             "rl_nnunet_env = rl_nnunet.environment:main",
