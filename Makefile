@@ -1,4 +1,5 @@
 # Every target works on a fresh machine that has Python >= 3.10 with venv, and make: `make test PYTHON=python3.12`.
+# Another Python beside the first has an environment of its own: `make test PYTHON=python3.10 VENV=.venv310`.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -30,6 +31,7 @@ $(INSTALLED): setup.py pyproject.toml rl_nnunet/__init__.py
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 		|| { echo 'Python >= 3.10 is needed: choose one with make PYTHON=/path/to/python3' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
+	echo '*' > $(VENV)/.gitignore
 	$(VENV)/bin/python -m pip install --quiet --upgrade pip
 	$(VENV)/bin/python -m pip install --quiet --editable '.[test]'
 	touch $@
