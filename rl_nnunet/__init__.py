@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+# The one place of the version: setup.py reads this line.
 __version__ = "0.1.0"
 
 # In a checkout that is not installed, the sockets (trainers, planners, dataset_conversion) lie beside this package.

@@ -8,6 +8,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rl_nnunet import __version__
+
 # In SimpleITK's spelling; "keep" leaves the axes as they are.
 ORIENTATIONS = ("LPS", "RAS", "keep")
 
@@ -25,7 +27,7 @@ class _PrintVersions(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         """Print the versions of this package and of nnU-Net, and exit."""
-        print(f"rl_nnunet {version('rl_nnunet')} with nnunetv2 {version('nnunetv2')}")
+        print(f"rl_nnunet {__version__} with nnunetv2 {version('nnunetv2')}")
         parser.exit()
 
 

@@ -1,23 +1,19 @@
-"""``rl_nnunet_env``: print the shell exports that nnU-Net needs to find the trainers, for ``eval "$(rl_nnunet_env)"``.
+"""The environment variables that nnU-Net reads: what they must be for it to find the trainers and the data.
 
-nnU-Net looks for a trainer that it does not know itself in the folders of ``nnUNet_extTrainer``. What is wrong with the
-environment is said on standard error: a shell evaluates standard output.
+nnU-Net looks for a trainer that it does not know itself in the folders of ``nnUNet_extTrainer``.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rl_nnunet.command_line import make_parser, path_argument
-from rl_nnunet.errors import InputError, run_command
+from rl_nnunet.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 TRAINERS_VARIABLE = "nnUNet_extTrainer"
 DATA_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -102,45 +98,3 @@ def data_folder(variable: str) -> Path:
     if os.path.lexists(folder) and not folder.is_dir():
         raise InputError(f"{variable}={text} is not a folder; export the folder that holds your data sets.")
     return folder
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command ``rl_nnunet_env``."""
-    parser = make_parser(
-        "rl_nnunet_env",
-        "Print the shell exports that nnU-Net needs to find the trainers of rl_nnunet, or check that all is in place. "
-        "Creates nothing.",
-        epilog='Usual call: eval "$(rl_nnunet_env)"',
-    )
-    action = parser.add_mutually_exclusive_group()
-    action.add_argument(
-        "--root",
-        type=path_argument,
-        metavar="FOLDER",
-        help="also export " + ", ".join(f"{name}=FOLDER/{name}" for name in DATA_VARIABLES) + ", where not set yet",
-    )
-    action.add_argument(
-        "--check",
-        action="store_true",
-        help="check versions, GPU, folders and variables instead; exit code 1 if there is a problem",
-    )
-    args = parser.parse_args(arguments)
-    run_command(check if args.check else lambda: print_exports(args.root))
-
-
-def print_exports(root: Path | None) -> None:
-    """Print the exports for a shell."""
-    for name, value in exports(os.environ, root).items():
-        print(f"export {name}={shlex.quote(value)}")
-
-
-def check() -> None:
-    """Print what is in place and what is not; exit code 1 if there is a problem."""
-    from rl_nnunet.doctor import check_all, print_report
-
-    if not print_report(check_all()):
-        sys.exit(1)
-
-
-if __name__ == "__main__":
-    main()

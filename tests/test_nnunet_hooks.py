@@ -211,13 +211,9 @@ def test_terms_of_the_loss_have_weights_that_are_used(name):
         target = torch.randint(0, 2, (2, 3, 4, 4)).float()
     totals = []
     for dropped in ((), ("weight_ce",), ("weight_dice",)):
-        loss = (
-            loss_class(dice, {}, dice_class=MemoryEfficientSoftDiceLoss) if "BCE" not in name else loss_class({}, dice)
-        )
+        loss = loss_class(*((dice, {}) if name == "DC_and_CE_loss" else ({}, dice)))
         for weight in ("weight_ce", "weight_dice"):
-            assert getattr(loss, weight, None) == 1, moved(
-                f"{name}.{weight}", "RLXAlignTrainer: Dice and CE by themselves"
-            )
+            assert getattr(loss, weight, None) == 1, moved(f"{name}.{weight}", "RLXAlignTrainer: one term alone")
         for weight in dropped:
             setattr(loss, weight, 0)
         totals.append(loss(logits, target))

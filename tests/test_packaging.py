@@ -2,14 +2,18 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import zipfile
+from email.parser import Parser
 from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
+
+import rl_nnunet
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 SOCKETS = ("trainers", "planners", "dataset_conversion")
@@ -38,7 +42,7 @@ def imported_files(cwd, preparation="", **environment):
 def wheel(tmp_path_factory):
     """Build a wheel from a copy of the sources, which keeps its build files out of the checkout; return both."""
     sources = tmp_path_factory.mktemp("sources")
-    for name in ("setup.py", "pyproject.toml", "LICENSE"):
+    for name in ("setup.py", "pyproject.toml", "LICENSE", "README.md"):
         shutil.copy(CHECKOUT / name, sources)
     for name in ("rl_nnunet", *SOCKETS):
         shutil.copytree(CHECKOUT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -46,6 +50,13 @@ def wheel(tmp_path_factory):
     run = subprocess.run(command, cwd=sources, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     return sources, next((sources / "dist").glob("*.whl"))
+
+
+def metadata_of(file):
+    """Return the metadata of a wheel."""
+    archive = zipfile.ZipFile(file)
+    (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+    return Parser().parsestr(archive.read(name).decode())
 
 
 def test_wheel_contains_every_module(wheel):
@@ -61,10 +72,34 @@ def test_wheel_declares_the_commands_and_the_license(wheel):
     _, file = wheel
     archive = zipfile.ZipFile(file)
     texts = {Path(name).name: archive.read(name).decode() for name in archive.namelist() if ".dist-info/" in name}
-    assert "rl_nnunet_env = rl_nnunet.environment:main" in texts["entry_points.txt"]
+    assert "rl_nnunet_env = rl_nnunet.environment_command:main" in texts["entry_points.txt"]
     assert "rl_nnunet_plan_and_preprocess = rl_nnunet.planners.plan_and_preprocess:main" in texts["entry_points.txt"]
     assert "Requires-Dist: nnunetv2" in texts["METADATA"]
     assert "Apache License" in texts["LICENSE"]
+
+
+def test_wheel_says_that_it_is_typed(wheel):
+    assert "rl_nnunet/py.typed" in zipfile.ZipFile(wheel[1]).namelist()
+
+
+def test_wheel_describes_itself(wheel):
+    metadata = metadata_of(wheel[1])
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    assert metadata.get_payload().strip() == (CHECKOUT / "README.md").read_text().strip()
+    assert "Typing :: Typed" in metadata.get_all("Classifier")
+    # One comma, between label and address.
+    assert all(url.split(", ")[1].startswith("https://") for url in metadata.get_all("Project-URL"))
+
+
+def test_one_version_everywhere(wheel):
+    newest = re.search(r"^## (.*)$", (CHECKOUT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    # "[Unreleased] 0.1.0", or "[0.1.0] - 2026-01-31".
+    in_changelog = re.fullmatch(r"\[Unreleased\] (\S+)|\[(\d\S*)\] - \d{4}-\d\d-\d\d", newest)
+    assert in_changelog, newest
+    assert (in_changelog[1] or in_changelog[2]) == rl_nnunet.__version__
+    in_citation = re.search(r"^version: (.*)$", (CHECKOUT / "CITATION.cff").read_text(), re.MULTILINE)[1]
+    assert in_citation == rl_nnunet.__version__
+    assert metadata_of(wheel[1])["Version"] == rl_nnunet.__version__
 
 
 def test_import_from_the_wheel(wheel, tmp_path):
