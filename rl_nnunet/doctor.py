@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from rl_nnunet import __version__
 from rl_nnunet.environment import DATA_VARIABLES, TRAINERS_VARIABLE, data_folder, trainers_folder
 from rl_nnunet.errors import InputError
 
@@ -74,7 +75,7 @@ def _check_packages() -> Iterator[Finding]:
     """Compare what is installed with what rl_nnunet requires."""
     from packaging.requirements import Requirement
 
-    yield Finding("OK", "rl_nnunet", metadata.version("rl_nnunet"))
+    yield Finding("OK", "rl_nnunet", __version__)
     for requirement in map(Requirement, metadata.requires("rl_nnunet") or ()):
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue

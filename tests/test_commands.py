@@ -68,7 +68,10 @@ def test_env_prints_what_a_shell_can_evaluate(tmp_path, capsys):
 
 
 def test_env_does_not_import_nnunet(tmp_path):
-    script = "import sys, rl_nnunet.environment_command as e; e.main([]); print(sorted({'torch', 'nnunetv2'} & set(sys.modules)))"
+    script = (
+        "import sys; from rl_nnunet.environment_command import main; main([]); "
+        "print(sorted({'torch', 'nnunetv2'} & set(sys.modules)))"
+    )
     command = f"{shlex.quote(sys.executable)} -c {shlex.quote(script)}"
     run = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert run.stdout.splitlines()[-1] == "[]"

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import rl_nnunet
 from rl_nnunet import doctor
-from rl_nnunet.environment import main, trainers_folder
+from rl_nnunet.environment import trainers_folder
+from rl_nnunet.environment_command import main
 
 COMMAND = Path(sys.executable).with_name("rl_nnunet_env")
 
@@ -40,7 +42,7 @@ def test_in_a_deleted_folder(tmp_path, arguments):
 @pytest.mark.parametrize("name", ["rl_nnunet_env", "rl_nnunet_plan_and_preprocess"])
 def test_version(name):
     run = subprocess.run([COMMAND.with_name(name), "--version"], capture_output=True, text=True, check=True)
-    assert run.stdout.startswith("rl_nnunet 0.1.0 with nnunetv2 2.8")
+    assert run.stdout.startswith(f"rl_nnunet {rl_nnunet.__version__} with nnunetv2 2.8")
 
 
 @pytest.fixture
