@@ -17,13 +17,15 @@ import time
 from pathlib import Path
 
 from rl_nnunet.command_line import make_parser, path_argument, whole_number
-from rl_nnunet.environment import DATA_VARIABLES, exports, trainers_folder
+from rl_nnunet.environment import DATA_VARIABLES, SEED_VARIABLE, exports, trainers_folder
 from rl_nnunet.errors import InputError, run_command
 
 OUTPUT = "demo_output"
 DATASET_ID = 901
 DATASET = f"Dataset{DATASET_ID}_PhantomHearts"
 TRAINER, PLANS, CONFIGURATION, FOLD = "RLXAlignTrainerDemo", "RLXAlignSmallPlans", "3d_fullres", "0"
+SEED = "1"
+"""Unless the environment has another. On a CPU, a demo with the same seed and number of threads repeats its figures."""
 GROUPS = {"ct_test": "CT only", "mr_test": "MRI only", "pair": "CT + MRI"}
 
 
@@ -95,7 +97,11 @@ class _Workflow:
         self.root = root
         self.arguments = arguments
         # Each name that is exported here is printed, so that the commands can be repeated by hand.
-        self.variables = {**variables, "nnUNet_n_proc_DA": str(arguments.processes)}
+        self.variables = {
+            **variables,
+            "nnUNet_n_proc_DA": str(arguments.processes),
+            SEED_VARIABLE: os.environ.get(SEED_VARIABLE) or SEED,
+        }
         self.raw = Path(variables["nnUNet_raw"], DATASET)
         self.model = Path(variables["nnUNet_results"], DATASET, f"{arguments.trainer}__{PLANS}__{CONFIGURATION}")
         self.predictions = root / "predictions"

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TRAINERS_VARIABLE = "nnUNet_extTrainer"
+SEED_VARIABLE = "RL_NNUNET_SEED"
 DATA_VARIABLES = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 
 

@@ -15,8 +15,9 @@ import os
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from rl_nnunet.environment import SEED_VARIABLE
 from rl_nnunet.trainers.schedules import TRAINERS
-from rl_nnunet.training.random_state import SEED_VARIABLE, seed_everything
+from rl_nnunet.training.random_state import seed_everything
 from rl_nnunet.training.schedules import AdamW, NoMirroring
 
 

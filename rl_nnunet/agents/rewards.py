@@ -3,7 +3,7 @@
 - **S of RL-U2Net, eq. 8 and 9.** The paper calls it the cross-modal feature similarity. Where both label maps exist, as
   in training, their overlap after the rotation says the same of the anatomy, without the modalities' noise
   (`anatomical_similarity`).
-- **p_t of the weight agents** (Zhang et al., see `rl_nnunet.networks.intra_inter_net`, section 2.3): the softmax
+- **p_t of the weight agents** (Zhu et al., see `rl_nnunet.networks.intra_inter_net`, section 2.3): the softmax
   probability of the true class of a volume. A segmentation has one such probability per voxel. We average it over the
   voxels of each class and then over the classes that occur: in a plain average over voxels, the background, which is
   nearly all of a patch and certain from early on, would hide what happens to a small structure.

@@ -1,6 +1,6 @@
 """The intra- and the inter-modality agent in training: from iterations of a decision to transitions for PPO.
 
-Zhang et al. (see `rl_nnunet.policies.gaussian`), section 2.3: iteration 0 decides with all weights 1, then the agents
+Zhu et al. (see `rl_nnunet.policies.gaussian`), section 2.3: iteration 0 decides with all weights 1, then the agents
 propose weights T times. The reward of iteration t is ``r_t = p_t - p_t-1``, the increment of the probability that the
 decision gives to the true label, and the agents maximize ``sum gamma^(t-1) r_t`` with gamma = 0.1. Both agents get the
 same reward. An episode ends with iteration T.

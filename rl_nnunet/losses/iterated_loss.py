@@ -1,6 +1,6 @@
 """The loss over iterations and modalities of the intra- and inter-modality agents' network.
 
-Zhang et al. (see `rl_nnunet.networks.intra_inter_net`), eq. 2: the sum over the iterations t = 0 to T of the losses of
+Zhu et al. (see `rl_nnunet.networks.intra_inter_net`), eq. 2: the sum over the iterations t = 0 to T of the losses of
 all modalities' own outputs and lambda = 4 times that of the fused output. The paper's L is the cross entropy of a
 classifier; ours is nnU-Net's (Dice and cross entropy, regions, ignore label, deep supervision of the fused output).
 

@@ -1,6 +1,6 @@
 """The network of the intra- and the inter-modality agent, for segmentation: one encoder per modality, refined T times.
 
-After Zhang et al., "Reinforcement Learning Driven Intra-modal and Inter-modal Representation Learning for 3D Medical
+After Zhu et al., "Reinforcement Learning Driven Intra-modal and Inter-modal Representation Learning for 3D Medical
 Image Classification", section 2, with nnU-Net's encoders and decoder in the place of its classifier::
 
     x_m - stem_m - (x W_s) - encoder_m -+- head_m ------------------------------------ O_m

@@ -1,6 +1,6 @@
 """The recurrent Gaussian policy of the intra- and the inter-modality agent.
 
-Zhang et al., "Reinforcement Learning Driven Intra-modal and Inter-modal Representation Learning for 3D Medical Image
+Zhu et al., "Reinforcement Learning Driven Intra-modal and Inter-modal Representation Learning for 3D Medical Image
 Classification", sections 2.2 and 3.1: an agent is a recurrent network followed by a fully connected layer, with as
 many outputs as it has weights to propose (c channels, or M modalities). Its hidden state collects what it has seen in
 the iterations before.

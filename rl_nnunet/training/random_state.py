@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from rl_nnunet.environment import SEED_VARIABLE
 from rl_nnunet.errors import InputError
 
-SEED_VARIABLE = "RL_NNUNET_SEED"
 LARGEST_SEED = 2**32 - 1
 """Numpy's."""
 
