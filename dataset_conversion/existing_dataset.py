@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from_dataset_json
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
@@ -22,6 +21,7 @@ from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import changing_our_files, new_file
 from rl_nnunet.parallel import report_on_all
+from rl_nnunet.presence import branches_with, constant_value
 
 
 @dataclass
@@ -44,7 +44,8 @@ class PresenceReport:
 
     def branches(self, layout: BranchLayout) -> tuple[str, ...]:
         """Names of the branches that have some channel."""
-        return tuple(branch.name for branch in layout.branches if not self.constant.keys() >= set(branch.channels))
+        channels = {channel for branch in layout.branches for channel in branch.channels}
+        return branches_with(layout, channels - self.constant.keys())
 
 
 def record_branches(folder: Path, dataset_json: dict[str, Any], folds: int, processes: int) -> None:
@@ -114,7 +115,8 @@ def _examine_case(case: tuple[str, list[str]], reader: type[BaseReaderWriter], c
         reason = " ".join(str(error).split())
         report.error = f"{images[0]} or another channel of its case cannot be read ({reason}); correct the files."
         return report
-    report.constant = {index: float(channel.flat[0]) for index, channel in enumerate(data) if np.ptp(channel) == 0}
+    values = {index: constant_value(channel) for index, channel in enumerate(data)}
+    report.constant = {index: value for index, value in values.items() if value is not None}
     return report
 
 

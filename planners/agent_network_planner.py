@@ -19,6 +19,7 @@ from nnunetv2.paths import nnUNet_preprocessed
 from torch import nn
 
 from rl_nnunet.branches import blank_values, layout_from_dataset_json
+from rl_nnunet.files import new_file
 
 SMALL_FEATURES = 8
 SMALL_BLOCKS_PER_STAGE = (1, *(2,) * 12)
@@ -139,4 +140,5 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
         super().save_plans(plans)
         if plans["configurations"].pop(CASCADE, None) is not None:
             file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
-            file.write_text(json.dumps(plans, indent=4))
+            with new_file(file) as unfinished:
+                unfinished.write_text(json.dumps(plans, indent=4))

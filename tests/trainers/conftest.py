@@ -1,7 +1,16 @@
-"""Paired data for several test modules."""
+"""Paired data, and trainers that start from edited plans, for several test modules."""
+
+import json
+from copy import deepcopy
 
 import pytest
 import SimpleITK as sitk
+import torch
+from started import AGENTS_NETWORK, DELETE
+
+from rl_nnunet.plans.intra_inter_net import modality_arguments
+from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 
 @pytest.fixture(scope="session")
@@ -18,3 +27,53 @@ def tumors(tmp_path_factory, make_project):
     sitk.WriteImage(sitk.ReadImage(flair) * 0, flair)
     project.plan("IntraInterSmallPlanner")
     return project
+
+
+@pytest.fixture(scope="session")
+def documents(hearts):
+    """Per trainer, plans and dataset.json of the hearts; for the agents they are called paired."""
+    plans, dataset_json = (
+        json.loads((hearts.preprocessed / f"{name}.json").read_text()) for name in ("RLXAlignSmallPlans", "dataset")
+    )
+    paired, agents_plans = deepcopy(dataset_json), deepcopy(plans)
+    paired["rl_nnunet"]["pairing"] = "paired"
+    agents_plans["plans_name"] = "IntraInterSmallPlans"
+    architecture = agents_plans["configurations"]["3d_fullres"]["architecture"]
+    architecture["network_class_name"] = AGENTS_NETWORK
+    arguments = architecture["arch_kwargs"]
+    values = arguments["blank_values"]
+    for name in (
+        "branches",
+        "branch_names",
+        "aligned_stages",
+        "windows",
+        "branch_dropout",
+        "channel_dropout",
+        "xalign",
+    ):
+        del arguments[name]
+    arguments |= modality_arguments(paired, values)
+    return {RLXAlignTrainer: (plans, dataset_json), IntraInterTrainer: (agents_plans, paired)}
+
+
+@pytest.fixture
+def start(documents, in_hearts, tmp_path, monkeypatch):
+    """Return a function that edits plans and data set and starts a trainer as nnU-Net does."""
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setenv("nnUNet_compile", "f")
+
+    def start_edited(trainer, edits=(), configuration="3d_fullres"):
+        plans, dataset_json = deepcopy(documents[trainer])
+        for where, (*parents, last), value in edits:
+            document = {"plans": plans, "dataset": dataset_json}[where]
+            for key in parents:
+                document = document[key]
+            if value is DELETE:
+                del document[last]
+            else:
+                document[last] = value
+        started = trainer({**plans, "continue_training": False}, configuration, 0, dataset_json, torch.device("cpu"))
+        started.initialize()
+        return started
+
+    return start_edited

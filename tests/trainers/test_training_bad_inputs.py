@@ -2,23 +2,19 @@
 
 import json
 import shutil
-from copy import deepcopy
 
 import pytest
 import torch
 from checkpoints import load
+from started import AGENTS_NETWORK, DELETE, assert_one_sentence
 
-from rl_nnunet.plans.intra_inter_net import IntraInterNetPlan, modality_arguments
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
-CPU = torch.device("cpu")
-AGENTS_NETWORK = IntraInterNetPlan.network_class
 FULLRES = ("configurations", "3d_fullres")
 NETWORK = (*FULLRES, "architecture")
 KWARGS = (*NETWORK, "arch_kwargs")
 BRANCHES = ("rl_nnunet", "branches")
-DELETE = object()
 NAN = float("nan")
 
 
@@ -134,64 +130,6 @@ TABLE = [
 ]
 
 
-@pytest.fixture(scope="module")
-def documents(hearts):
-    """Per trainer, plans and dataset.json of the hearts; for the agents they are called paired."""
-    plans, dataset_json = (
-        json.loads((hearts.preprocessed / f"{name}.json").read_text()) for name in ("RLXAlignSmallPlans", "dataset")
-    )
-    paired, agents_plans = deepcopy(dataset_json), deepcopy(plans)
-    paired["rl_nnunet"]["pairing"] = "paired"
-    agents_plans["plans_name"] = "IntraInterSmallPlans"
-    architecture = agents_plans["configurations"]["3d_fullres"]["architecture"]
-    architecture["network_class_name"] = AGENTS_NETWORK
-    arguments = architecture["arch_kwargs"]
-    values = arguments["blank_values"]
-    for name in (
-        "branches",
-        "branch_names",
-        "aligned_stages",
-        "windows",
-        "branch_dropout",
-        "channel_dropout",
-        "xalign",
-    ):
-        del arguments[name]
-    arguments |= modality_arguments(paired, values)
-    return {RLXAlignTrainer: (plans, dataset_json), IntraInterTrainer: (agents_plans, paired)}
-
-
-@pytest.fixture
-def start(documents, in_hearts, tmp_path, monkeypatch):
-    """Return a function that edits plans and data set and starts a trainer as nnU-Net does."""
-    monkeypatch.setenv("nnUNet_results", str(tmp_path))
-    monkeypatch.setenv("nnUNet_compile", "f")
-
-    def start_edited(trainer, edits=(), configuration="3d_fullres"):
-        plans, dataset_json = deepcopy(documents[trainer])
-        for where, (*parents, last), value in edits:
-            document = {"plans": plans, "dataset": dataset_json}[where]
-            for key in parents:
-                document = document[key]
-            if value is DELETE:
-                del document[last]
-            else:
-                document[last] = value
-        started = trainer({**plans, "continue_training": False}, configuration, 0, dataset_json, CPU)
-        started.initialize()
-        return started
-
-    return start_edited
-
-
-def assert_one_sentence(caught, *fragments):
-    sentence = caught.value.code
-    assert sentence.startswith("Error: ")
-    assert "\n" not in sentence
-    for fragment in fragments:
-        assert fragment in sentence
-
-
 @pytest.mark.parametrize("trainer", [RLXAlignTrainer, IntraInterTrainer])
 def test_what_is_not_edited_starts(start, trainer):
     assert start(trainer).was_initialized
@@ -288,91 +226,6 @@ def test_labels_that_are_not_those_of_the_preprocessed_data(start, edits):
     with pytest.raises(SystemExit) as caught:
         trainer.get_dataloaders()
     assert_one_sentence(caught, "The labels of dataset.json are not the 7 with which the data were preprocessed")
-
-
-# ---- checkpoints ---------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def checkpoint(start):
-    """A trainer and a checkpoint that it wrote."""
-    trainer = start(RLXAlignTrainer)
-    file = f"{trainer.output_folder}/checkpoint_latest.pth"
-    trainer.save_checkpoint(file)
-    return trainer, file
-
-
-def edited(content, **entries):
-    return {key: value for key, value in {**content, **entries}.items() if value is not DELETE}
-
-
-def other_dataset(content, **entries):
-    arguments = content["init_args"]
-    return edited(content, init_args={**arguments, "dataset_json": {**arguments["dataset_json"], **entries}})
-
-
-@pytest.mark.parametrize(
-    ("edit", "fragment"),
-    [
-        (lambda content: edited(content, rl_nnunet=DELETE), "has no agents, so that RLXAlignTrainer did not write it"),
-        (lambda content: edited(content, trainer_name="nnUNetTrainer"), "is a checkpoint of nnUNetTrainer, not of"),
-        (lambda content: edited(content, trainer_name="RLXAlignTrainer_20epochs"), "go on with -tr RLXAlignTrainer_20"),
-        (lambda content: edited(content, optimizer_state=DELETE), "is no checkpoint of nnU-Net (it has no optimizer_"),
-        (lambda content: edited(content, optimizer_state={}), "has no state of an optimizer"),
-        (lambda content: edited(content, rl_nnunet={}), "has no agents"),
-        (lambda content: edited(content, rl_nnunet=None), "has no agents"),
-        (lambda content: [1, 2], "is no checkpoint of nnU-Net"),
-        (lambda content: edited(content, network_weights={}), "was trained with other plans"),
-        (
-            lambda content: edited(
-                content, network_weights={k: v[:1] for k, v in content["network_weights"].items() if v.ndim}
-            ),
-            "was trained with other plans",
-        ),
-        (lambda content: other_dataset(content, labels={"background": 0, "heart": 1}), "was trained with other labels"),
-        (
-            lambda content: other_dataset(
-                content, rl_nnunet={"branches": {"MRI": ["MRI"], "CT": ["CT"]}, "pairing": "unpaired"}
-            ),
-            "was trained with other branches, or another pairing",
-        ),
-        (
-            lambda content: other_dataset(
-                content, rl_nnunet={"branches": {"CT": ["CT"], "MRI": ["MRI"]}, "pairing": "paired"}
-            ),
-            "was trained with other branches, or another pairing",
-        ),
-    ],
-)
-def test_a_checkpoint_of_something_else(checkpoint, edit, fragment):
-    trainer, file = checkpoint
-    torch.save(edit(torch.load(file, weights_only=False)), file)
-    with pytest.raises(SystemExit) as caught:
-        trainer.load_checkpoint(file)
-    assert_one_sentence(caught, file, fragment)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_truncated_checkpoint(checkpoint, share):
-    trainer, file = checkpoint
-    with open(file, "r+b") as stream:
-        stream.truncate(int(share * stream.seek(0, 2)))
-    with pytest.raises(SystemExit) as caught:
-        trainer.load_checkpoint(file)
-    assert_one_sentence(caught, file, "cannot be read", "truncated")
-
-
-def test_a_checkpoint_that_is_not_there(checkpoint):
-    trainer, file = checkpoint
-    with pytest.raises(SystemExit) as caught:
-        trainer.load_checkpoint(f"{file}.not")
-    assert_one_sentence(caught, "does not exist")
-
-
-def test_the_checkpoint_itself_is_accepted(checkpoint):
-    trainer, file = checkpoint
-    trainer.load_checkpoint(file)
-    assert trainer._random_state is not None
 
 
 # ---- the real commands ---------------------------------------------------------------------------------------------
