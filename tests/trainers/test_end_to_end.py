@@ -172,9 +172,9 @@ def test_validation_flags(trained, tmp_path):
 def test_pretrained_weights(trained, tmp_path):
     project = trained.with_results(tmp_path)
     checkpoint = trained.model("ShortTrainer") / "fold_0" / "checkpoint_final.pth"
-    output = project.train("ShortSchedule", "-pretrained_weights", checkpoint)
+    output = project.train("ShortDefault", "-pretrained_weights", checkpoint)
     assert "Loading pretrained weights" in output
-    assert (project.model("ShortSchedule") / "fold_0" / "checkpoint_final.pth").is_file()
+    assert (project.model("ShortDefault") / "fold_0" / "checkpoint_final.pth").is_file()
 
 
 @pytest.mark.slow

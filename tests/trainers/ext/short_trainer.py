@@ -5,8 +5,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from rl_nnunet.agents.ppo import PPOConfig
 from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
@@ -22,26 +20,13 @@ from rl_nnunet.training.schedules import AdamW, NoMirroring, make_trainer
 
 WAIT_VARIABLE = "RL_NNUNET_TEST_WAIT_IN_EPOCH"
 """Epoch in whose second iteration the training creates the file ``waiting`` and stops, to be killed there."""
+TWO_EPOCHS = {"num_epochs": 2, "num_iterations_per_epoch": 3, "num_val_iterations_per_epoch": 1, "save_every": 1}
 
 
-class TwoEpochs:
-    """Two epochs of three iterations; goes before a trainer in the list of bases."""
+class Waiting:
+    """Goes before a trainer in the list of bases; waits where the environment says so."""
 
-    # nnU-Net reads the names of the parameters: no *args.
-    def __init__(
-        self,
-        plans: dict,
-        configuration: str,
-        fold: int,
-        dataset_json: dict,
-        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
-    ) -> None:
-        super().__init__(plans, configuration, fold, dataset_json, device)
-        self.num_epochs = 2
-        self.num_iterations_per_epoch = 3
-        self.num_val_iterations_per_epoch = 1
-        self.save_every = 1
-        self.steps = 0
+    steps = 0
 
     def train_step(self, batch):
         self.steps += 1
@@ -51,63 +36,30 @@ class TwoEpochs:
         return super().train_step(batch)
 
 
-class ShortSchedule(TwoEpochs, RLXAlignTrainer):
-    """See its first base."""
+def short(name, trainer, **settings):
+    """Return a trainer of two epochs of three iterations, with some settings replaced."""
+    made = make_trainer(name, (Waiting, trainer), TWO_EPOCHS)
+    made.settings = replace(made.settings, **settings)
+    return made
 
 
-class ShortTrainer(ShortSchedule):
-    """With agents that learn after six transitions, so that an update and a half-filled buffer are tested, too."""
-
-    settings = replace(RLXAlignTrainer.settings, ppo=PPOConfig(transitions_per_update=6, epochs=2, minibatch_size=4))
-
-
-class ShortNoCMA(ShortSchedule, RLXAlignTrainerNoCMA):
-    """See its second base."""
+def learning_after(ppo, transitions):
+    """Return hyperparameters with which an update and a half-filled buffer are tested in a few steps."""
+    return replace(ppo, transitions_per_update=transitions, epochs=2, minibatch_size=4)
 
 
-class ShortNoXAlign(ShortSchedule, RLXAlignTrainerNoXAlign):
-    """See its second base."""
-
-
-class ShortNoAuxLoss(ShortSchedule, RLXAlignTrainerNoAuxLoss):
-    """See its second base."""
-
-
-class ShortNoAGWD(ShortSchedule, RLXAlignTrainerNoAGWD):
-    """See its second base."""
-
-
-class ShortGlobalPolicy(ShortSchedule, RLXAlignTrainerGlobalPolicy):
-    """See its second base."""
-
-
-class ShortFeatureSimilarity(ShortSchedule):
-    """With the paper's similarity."""
-
-    settings = replace(RLXAlignTrainer.settings, similarity="feature")
-
-
-class ShortIntraInter(TwoEpochs, IntraInterTrainer):
-    """With agents that learn after ten transitions."""
-
-    settings = replace(
-        IntraInterTrainer.settings,
-        ppo=replace(IntraInterTrainer.settings.ppo, transitions_per_update=10, epochs=2, minibatch_size=4),
-    )
-
-
-class ShortNoInter(TwoEpochs, IntraInterTrainerNoInter):
-    """See its second base."""
-
-
-class ShortNoAgents(TwoEpochs, IntraInterTrainerNoAgents):
-    """See its second base."""
-
-
-class ShortIntraInterSGD(TwoEpochs, IntraInterTrainerSGD):
-    """See its second base."""
-
-
+ShortTrainer = short("ShortTrainer", RLXAlignTrainer, ppo=learning_after(PPOConfig(), 6))
+ShortDefault = short("ShortDefault", RLXAlignTrainer)
+ShortNoCMA = short("ShortNoCMA", RLXAlignTrainerNoCMA)
+ShortNoXAlign = short("ShortNoXAlign", RLXAlignTrainerNoXAlign)
+ShortNoAuxLoss = short("ShortNoAuxLoss", RLXAlignTrainerNoAuxLoss)
+ShortNoAGWD = short("ShortNoAGWD", RLXAlignTrainerNoAGWD)
+ShortGlobalPolicy = short("ShortGlobalPolicy", RLXAlignTrainerGlobalPolicy)
+ShortFeatureSimilarity = short("ShortFeatureSimilarity", RLXAlignTrainer, similarity="feature")
+ShortIntraInter = short("ShortIntraInter", IntraInterTrainer, ppo=learning_after(IntraInterTrainer.settings.ppo, 10))
+ShortNoInter = short("ShortNoInter", IntraInterTrainerNoInter)
+ShortNoAgents = short("ShortNoAgents", IntraInterTrainerNoAgents)
+ShortIntraInterSGD = short("ShortIntraInterSGD", IntraInterTrainerSGD)
 ShortAdamW = make_trainer(
     "ShortAdamW",
     (NoMirroring, AdamW, RLXAlignTrainerNoXAlign),
