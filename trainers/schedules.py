@@ -50,6 +50,8 @@ def made_trainers() -> dict[str, type[nnUNetTrainer]]:
     # A schedule that two CPU cores finish in minutes; for demonstrations, not for results.
     demo = {"num_epochs": 12, "num_iterations_per_epoch": 75, "num_val_iterations_per_epoch": 5, "save_every": 2}
     made["RLXAlignTrainerDemo"] = make_trainer("RLXAlignTrainerDemo", (NoMirroring, AdamW, RLXAlignTrainer), demo)
+    for trainer in made.values():
+        trainer.__module__ = __name__  # where pickle looks for it, and nnU-Net
     return made
 
 
