@@ -21,7 +21,7 @@ from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import changing_our_files, new_file
 from rl_nnunet.parallel import report_on_all
-from rl_nnunet.presence import branches_with, constant_value
+from rl_nnunet.presence.cases import branches_with, constant_value
 
 
 @dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.presence import constant_value
+from rl_nnunet.presence.cases import constant_value
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -25,7 +25,7 @@ from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
 from rl_nnunet.outputs import BranchOutput
 from rl_nnunet.plans.rl_u2net import RLU2NetPlan
-from rl_nnunet.presence import absent_channels, present_groups, rows_of
+from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, mean
 from rl_nnunet.targets import BranchTargets, Target, finest
 from rl_nnunet.trainers.rl_xalign_settings import RLXAlignSettings

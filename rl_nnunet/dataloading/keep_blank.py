@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 
-from rl_nnunet.presence import blank_channels
+from rl_nnunet.presence.patches import blank_channels
 
 
 class KeepBlank(BasicTransform):

@@ -19,7 +19,7 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from rl_nnunet.branches import Branch, BranchLayout
 from rl_nnunet.errors import InputError
-from rl_nnunet.presence import branches_of_case
+from rl_nnunet.presence.cases import branches_of_case
 from rl_nnunet.targets import join_targets
 
 

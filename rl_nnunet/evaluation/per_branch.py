@@ -10,7 +10,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from rl_nnunet.branches import BranchLayout
 from rl_nnunet.files import new_file
-from rl_nnunet.presence import branches_of_case
+from rl_nnunet.presence.cases import branches_of_case
 
 SUMMARY_FILE = "summary_per_branch.json"
 

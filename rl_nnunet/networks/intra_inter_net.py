@@ -48,7 +48,7 @@ from torch.utils.checkpoint import checkpoint
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
 from rl_nnunet.outputs import Episode, IntraInterOutput, IterationOutput
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
-from rl_nnunet.presence import rows_of, tell_present, withhold
+from rl_nnunet.presence.patches import rows_of, tell_present, withhold
 
 AGENTS = ("intra", "inter")
 

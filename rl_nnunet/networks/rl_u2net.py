@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
 from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig
 from rl_nnunet.outputs import BranchOutput
-from rl_nnunet.presence import blank_channels, present_groups, rows_of, tell_present, withhold
+from rl_nnunet.presence.patches import blank_channels, present_groups, rows_of, tell_present, withhold
 
 
 class BranchDecoders(nn.ModuleList):

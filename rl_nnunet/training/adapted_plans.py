@@ -14,7 +14,7 @@ from rl_nnunet.errors import InputError
 from rl_nnunet.plans.adapt import NetworkPlan, adapt
 from rl_nnunet.plans.arguments import check_arguments
 from rl_nnunet.plans.checks import PLAN_ANEW
-from rl_nnunet.presence import branches_of_case
+from rl_nnunet.presence.cases import branches_of_case
 from rl_nnunet.training.data_checks import check_labels, check_pairing, check_spacing
 from rl_nnunet.training.refusal import refusing
 

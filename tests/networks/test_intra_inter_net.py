@@ -11,7 +11,7 @@ from rl_nnunet.networks import intra_inter_net
 from rl_nnunet.networks.intra_inter_net import IntraInterNet, ModalityHead
 from rl_nnunet.outputs import IntraInterOutput
 from rl_nnunet.policies.gaussian import weights_of
-from rl_nnunet.presence import withhold
+from rl_nnunet.presence.patches import withhold
 
 
 @pytest.fixture

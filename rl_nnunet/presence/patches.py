@@ -1,12 +1,6 @@
-"""What "absent" means: of a channel of a raw image, a branch of a preprocessed case, a branch or modality of a patch.
+"""Which branches (or modalities) the samples of a batch of patches have, and withholding some.
 
-**Raw image.** A channel that has one value in the whole case shows nothing and is taken for absent, whatever the value:
-not everybody fills the place of an absent scan with zeros (`constant_value`).
-
-**Preprocessed case.** An image of one value stays constant through nnU-Net's preprocessing. A branch is absent where
-each of its channels is constant (`branches_of_case`).
-
-**Patch.** A channel is *blank* where it has its blank value (see `rl_nnunet.branches.blank_values`) or, where a patch
+A channel is *blank* where it has its blank value (see `rl_nnunet.branches.blank_values`) or, where a patch
 was padded, zero. So the absent channels of a data set look, and while a network trains, nothing else is absent.
 Whoever predicts may have filled an absent channel with something else: with -1024 HU, the air of a CT. After the
 normalization such a channel is constant, but not at its blank value, and a network that takes it for a scan is misled.
@@ -25,56 +19,19 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from rl_nnunet.branches import BranchLayout
-
-if TYPE_CHECKING:
-    import blosc2
-
-PROBE_EDGE = 32
-"""Edge in voxels of the central block by which a case's branches are told; no real image is constant there."""
-BLANK_TOLERANCE = 1e-4
-"""Resampling leaves a constant channel constant to about 1e-7; real normalized channels vary by much more."""
-
-
-# ---- raw images and preprocessed cases -----------------------------------------------------------------------------
-
-
-def constant_value(channel: np.ndarray) -> float | None:
-    """Return the value that a raw channel has everywhere, which makes it absent; None where it varies."""
-    return float(channel.flat[0]) if channel.min() == channel.max() else None
-
-
-def branches_with(layout: BranchLayout, channels: Collection[int]) -> tuple[str, ...]:
-    """Return the names of the branches that have one of some channels."""
-    return tuple(branch.name for branch in layout.branches if not set(branch.channels).isdisjoint(channels))
-
-
-def branches_of_case(data: np.ndarray | blosc2.NDArray, layout: BranchLayout) -> tuple[str, ...]:
-    """Return the names of the branches that a preprocessed case (channels, *spatial) has.
-
-    A branch is absent where each of its channels is constant within the central block: an all-zero image stays
-    constant through nnU-Net's preprocessing (to about 1e-7).
-    """
-    center = [slice(max(0, s // 2 - PROBE_EDGE // 2), s // 2 + PROBE_EDGE // 2 + 1) for s in data.shape[1:]]
-    probe = np.asarray(data[(slice(None), *center)])
-    return branches_with(layout, [c for c, channel in enumerate(probe) if np.ptp(channel) > BLANK_TOLERANCE])
-
-
-# ---- patches -------------------------------------------------------------------------------------------------------
+from rl_nnunet.presence.cases import CONSTANT_TOLERANCE
 
 
 def blank_channels(x: Tensor, blank_values: Tensor) -> Tensor:
     """Return which channels of (B, channels, *spatial) are blank, booleans (B, channels)."""
     detached = x.detach()
     blank = blank_values.view(1, -1, *[1] * (x.ndim - 2))
-    is_blank = ((detached - blank).abs() < BLANK_TOLERANCE) | (detached.abs() < BLANK_TOLERANCE)
+    is_blank = ((detached - blank).abs() < CONSTANT_TOLERANCE) | (detached.abs() < CONSTANT_TOLERANCE)
     return is_blank.flatten(2).all(-1)
 
 
@@ -89,7 +46,7 @@ def constant_channels(x: Tensor) -> Tensor:
         lowest, highest = flat.masked_fill(padding, torch.inf).amin(-1), flat.masked_fill(padding, -torch.inf).amax(-1)
     else:
         lowest, highest = flat.aminmax(dim=-1)
-    return highest - lowest < BLANK_TOLERANCE
+    return highest - lowest < CONSTANT_TOLERANCE
 
 
 def constant_beside_others(x: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:

@@ -5,8 +5,8 @@ import warnings
 import pytest
 import torch
 
-from rl_nnunet import presence
-from rl_nnunet.presence import absent_channels, present_groups, rows_of, tell_present, withhold
+from rl_nnunet.presence import patches
+from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of, tell_present, withhold
 
 BLANK = torch.tensor([0.0, -1.5, 0.0])
 GROUPS, NAMES = [[0, 2], [1]], ["MRI", "CT"]
@@ -65,7 +65,7 @@ def test_what_is_constant_counts_in_training():
 
 
 def test_a_constant_channel_is_told_once_with_its_name_and_the_remedy():
-    presence._warn_once.cache_clear()
+    patches._warn_once.cache_clear()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for _ in range(3):
