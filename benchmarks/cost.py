@@ -21,12 +21,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -35,19 +31,19 @@ from statistics import median
 from typing import Any
 
 import torch
+from contestant import CONFIGURATION, WARM_UP, Contestant, memory_in_new_process, read_preprocessed
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
-from torch.nn import functional as F
 from workflow import Workplace, stock_plans
 
 from rl_nnunet.branches import layout_from_dataset_json
-from rl_nnunet.dataloading.unpaired_loader import branches_of_case
 from rl_nnunet.plans.rl_u2net import branch_arguments
+from rl_nnunet.presence.cases import branches_of_case
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
-DATASET, CONFIGURATION = "Dataset532_PhantomHearts", "3d_fullres"
+DATASET, PLANS = "Dataset532_PhantomHearts", "RLXAlignSmallPlans"
 BLOCKS = {"small": (1, 2, 2, 2, 2, 2, 2), "resenc": (1, 3, 4, 6, 6, 6, 6)}
 TARGETS = {
     "training step": 1.3,
@@ -55,7 +51,6 @@ TARGETS = {
     "training memory": 1.3,
     "CT-only prediction": 1.1,
 }
-WARM_UP = 2
 
 
 @dataclass(frozen=True)
@@ -114,8 +109,8 @@ def our_plans(plans: dict[str, Any], dataset_json: dict[str, Any], size: Size, b
     return plans
 
 
-class Contestant:
-    """A trainer with its network and a batch.
+class UnpairedContestant(Contestant):
+    """A trainer of unpaired branches, or stock nnU-Net, with a batch of the same images.
 
     Parameters
     ----------
@@ -127,29 +122,19 @@ class Contestant:
         Images per branch: ours trains on as many samples, stock on twice as many.
     ours : bool
         ``RLXAlignTrainer``, or else ``nnUNetTrainer``.
-    device : torch.device
-        Where it is trained.
     """
 
-    def __init__(self, place: Workplace, size: Size, batch_size: int, ours: bool, device: torch.device) -> None:
-        folder = place.path("nnUNet_preprocessed", DATASET)
-        self.dataset_json = json.loads((folder / "dataset.json").read_text())
-        plans = json.loads((folder / "RLXAlignSmallPlans.json").read_text())
-        plans = our_plans(plans, self.dataset_json, size, batch_size)
+    def __init__(self, place: Workplace, size: Size, batch_size: int, ours: bool) -> None:
+        plans = read_preprocessed(place, DATASET, PLANS)
+        plans = our_plans(plans, read_preprocessed(place, DATASET, "dataset"), size, batch_size)
         if not ours:
             plans = stock_plans(plans, "StockPlans", (0, 1), 2 * batch_size)
-        self.device = device
-        trainer = RLXAlignTrainer if ours else nnUNetTrainer
-        torch.manual_seed(0)
-        with open(place.root / "log.txt", "a") as log, redirect_stdout(log):
-            self.trainer: nnUNetTrainer = trainer(
-                {**plans, "continue_training": False}, CONFIGURATION, 0, self.dataset_json, device
-            )
-            self.trainer.initialize()
+        super().__init__(place, DATASET, RLXAlignTrainer if ours else nnUNetTrainer, plans)
         self.batch = self._make_batch(batch_size, ours)
         self.updates: dict[int, float] = {}
         self.steps = 0
-        for agent in self.trainer.agents.values() if ours else ():
+        self.agents = self.trainer.agents if ours else {}
+        for agent in self.agents.values():
             agent.ppo.update_if_ready = partial(self._timed_update, agent.ppo.update_if_ready)
 
     def _make_batch(self, batch_size: int, ours: bool) -> dict[str, Any]:
@@ -159,10 +144,7 @@ class Contestant:
         classes = len(self.trainer.label_manager.foreground_labels) + 1
         images = torch.randn((2 * batch_size, 1, *patch), generator=generator)
         coarse = torch.randint(classes, (2 * batch_size, 1, 4, 4, 4), generator=generator).float()
-        target = [
-            F.interpolate(coarse, [round(edge * i) for edge, i in zip(patch, scale, strict=True)]).short()
-            for scale in self.trainer._get_deep_supervision_scales()
-        ]
+        target = [scale.short() for scale in self.scales_of(coarse)]
         if ours:
             return {"data": _side_by_side(images), "target": [_side_by_side(scale) for scale in target]}
         data = torch.zeros((2 * batch_size, 2, *patch))
@@ -176,38 +158,25 @@ class Contestant:
             self.updates[self.steps] = self.updates.get(self.steps, 0.0) + self.now() - start
         return metrics
 
-    def now(self) -> float:
-        """Return the time when all that was started on the device is done."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
     def train(self) -> float:
         """Take one training step; return its seconds without the agents' updates."""
-        self.trainer.network.train()
         self.steps += 1
-        start = self.now()
-        self.trainer.train_step(self.batch)
-        return self.now() - start - self.updates.get(self.steps, 0.0)
+        return super().train() - self.updates.get(self.steps, 0.0)
 
     def train_until_update(self) -> None:
-        """Train until the agents have learned once."""
-        while not self.updates:
+        """Train until the agents, if there are any, have learned once."""
+        while self.agents and not self.updates:
             self.train()
+
+    def warm_up(self) -> None:
+        """Train until all transitions of the agents have been there, too."""
+        self.train_until_update()
+        super().warm_up()
 
     def update_per_step(self) -> float:
         """Return the seconds of an update, spread over the steps that it takes to collect its transitions."""
         self.train_until_update()
         return median(self.updates.values()) / min(self.updates)
-
-    @property
-    def branch_dropout(self) -> float:
-        """Probability that a sample has no links."""
-        return self.trainer.module.branch_dropout
-
-    @branch_dropout.setter
-    def branch_dropout(self, probability: float) -> None:
-        self.trainer.module.branch_dropout = probability
 
     def predictor(self) -> Callable[[Tensor], Tensor]:
         """Return nnU-Net's prediction with this network."""
@@ -249,15 +218,13 @@ def summarize(ours: list[float], stock: list[float]) -> dict[str, float]:
     }  # fmt: skip
 
 
-def measure_times(
-    place: Workplace, size: Size, batch_size: int, device: torch.device, pairs: int
-) -> dict[str, dict[str, float]]:
+def measure_times(place: Workplace, size: Size, batch_size: int, pairs: int) -> dict[str, dict[str, float]]:
     """Return the times of training steps and of predictions, in seconds."""
-    ours, stock = (Contestant(place, size, batch_size, is_ours, device) for is_ours in (True, False))
-    default_dropout = ours.branch_dropout
+    ours, stock = (UnpairedContestant(place, size, batch_size, is_ours) for is_ours in (True, False))
+    network = ours.trainer.module
     result = {}
-    for name, dropout in (("training step", 0.0), ("training step, branch dropout", default_dropout)):
-        ours.branch_dropout = dropout
+    for name, dropout in (("training step", 0.0), ("training step, branch dropout", network.branch_dropout)):
+        network.branch_dropout = dropout
         steps = [(ours.train(), stock.train()) for _ in range(WARM_UP + pairs)][WARM_UP:]
         spread = ours.update_per_step()
         result[name] = summarize([a + spread for a, _ in steps], [b for _, b in steps])
@@ -275,43 +242,20 @@ def measure_times(
     return result
 
 
-def measure_memory(place: Workplace, size: Size, batch_size: int, ours: bool, device: torch.device) -> int:
-    """Return the bytes that training takes at its peak, weights included; for a process that does nothing else.
-
-    On a CPU this is what the resident memory grows by during the steps, besides the weights.
-    """
-    if device.type == "cpu":  # what PyTorch allocates for itself at the first use of a convolution
-        F.conv3d(torch.rand(1, 1, 8, 8, 8, requires_grad=True), torch.rand(1, 1, 3, 3, 3)).sum().backward()
-    contestant = Contestant(place, size, batch_size, ours, device)
-    before = resident_bytes("VmRSS")
+def measure_memory(place: Workplace, size: Size, batch_size: int, ours: bool) -> int:
+    """Return the bytes that training with all links takes at its peak; for a process that does nothing else."""
+    contestant = UnpairedContestant(place, size, batch_size, ours)
     if ours:
-        contestant.branch_dropout = 0.0
-        contestant.train_until_update()  # the agents' transitions are all there then
-    for _ in range(WARM_UP):
-        contestant.train()
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    weights = sum(p.numel() * p.element_size() for p in contestant.trainer.network.parameters())
-    return resident_bytes("VmHWM") - before + weights
-
-
-def resident_bytes(entry: str) -> int:
-    """Return the present (VmRSS) or highest (VmHWM) resident memory of this process; Linux only."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))
+        contestant.trainer.module.branch_dropout = 0.0
+    return contestant.peak_memory()
 
 
 def memory_of(arguments: argparse.Namespace, root: Path, size: Size, ours: bool) -> int:
     """Measure memory in a new process."""
-    words = [
-        "-o", root, "-device", arguments.device, "--batch_size", arguments.batch_size, "--base_features",
+    return memory_in_new_process(
+        __file__, "-o", root, "-device", arguments.device, "--batch_size", arguments.batch_size, "--base_features",
         size.base_features, "--patch", size.patch, "--blocks", size.blocks, "--memory_of", "ours" if ours else "stock",
-    ]  # fmt: skip
-    # Large blocks go back to the system as soon as they are free, so that the peak is that of what is in use.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    command = [sys.executable, __file__, *map(str, words)]
-    answer = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return int(answer.splitlines()[-1])
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace, root: Path) -> None:
@@ -321,15 +265,15 @@ def run(arguments: argparse.Namespace, root: Path) -> None:
     os.environ.update(place.variables)
     sizes = [Size(*size) for size in zip(arguments.base_features, arguments.patch, arguments.blocks, strict=True)]
     if arguments.memory_of:
-        print(measure_memory(place, sizes[0], arguments.batch_size, arguments.memory_of == "ours", device))
+        print(measure_memory(place, sizes[0], arguments.batch_size, arguments.memory_of == "ours"))
         return
-    if not place.path("nnUNet_preprocessed", DATASET, "RLXAlignSmallPlans.json").is_file():
+    if not place.path("nnUNet_preprocessed", DATASET, f"{PLANS}.json").is_file():
         prepare(place, max(arguments.patch))
     rows = []
     for size in sizes:
         for compiled in (False, True) if device.type == "cuda" else (False,):
             os.environ["nnUNet_compile"] = str(compiled)
-            measures = measure_times(place, size, arguments.batch_size, device, arguments.pairs)
+            measures = measure_times(place, size, arguments.batch_size, arguments.pairs)
             memory = [memory_of(arguments, root, size, ours) / 2**20 for ours in (True, False)]
             measures["training memory"] = summarize(*([m] for m in memory))
             rows += [{**asdict(size), "compiled": compiled, "measure": name, **measures[name]} for name in TARGETS]

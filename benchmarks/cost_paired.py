@@ -11,21 +11,15 @@ stock network: with the same decoder, but an encoder per modality; and that T + 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
-import time
-from contextlib import redirect_stdout
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import pandas as pd
 import torch
-from cost import resident_bytes
+from contestant import WARM_UP, Contestant, memory_in_new_process, read_preprocessed
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 from workflow import Workplace
 
@@ -41,76 +35,29 @@ TRAINERS = {
     "IntraInterTrainerNoInter": (IntraInterTrainerNoInter, "IntraInterSmallPlans"),
     "IntraInterTrainerNoAgents": (IntraInterTrainerNoAgents, "IntraInterSmallPlans"),
 }
-WARM_UP = 2
 
 
-class Contestant:
-    """A trainer with its network and a batch of noise."""
+class PairedContestant(Contestant):
+    """A trainer of paired sequences with a batch of noise, by its name."""
 
     def __init__(self, place: Workplace, name: str) -> None:
-        folder = place.path("nnUNet_preprocessed", DATASET)
         trainer, plans_name = TRAINERS[name]
-        plans = {**json.loads((folder / f"{plans_name}.json").read_text()), "continue_training": False}
-        description = json.loads((folder / "dataset.json").read_text())
-        self.device = torch.device(place.device)
-        torch.manual_seed(0)
-        with open(place.root / "log.txt", "a") as log, redirect_stdout(log):
-            self.trainer: nnUNetTrainer = trainer(plans, "3d_fullres", 0, description, self.device)
-            self.trainer.initialize()
-        configuration = self.trainer.configuration_manager
+        super().__init__(place, DATASET, trainer, read_preprocessed(place, DATASET, plans_name))
+        configuration, description = self.trainer.configuration_manager, self.dataset_json
         data = torch.randn(configuration.batch_size, len(description["channel_names"]), *configuration.patch_size)
         coarse = (torch.rand(len(data), len(description["labels"]) - 1, 4, 4, 4) < 0.3).float()
-        sizes = [
-            [round(edge * factor) for edge, factor in zip(configuration.patch_size, scale, strict=True)]
-            for scale in self.trainer._get_deep_supervision_scales()
-        ]
-        self.batch = {"data": data, "target": [F.interpolate(coarse, size) for size in sizes]}
-
-    def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter()
-
-    def train(self) -> float:
-        """Take one training step, agents included; return its seconds."""
-        self.trainer.network.train()
-        start = self._now()
-        self.trainer.train_step(self.batch)
-        return self._now() - start
+        self.batch = {"data": data, "target": self.scales_of(coarse)}
 
     def predict(self) -> float:
         """Predict one window; return the seconds."""
         self.trainer.network.eval()
         self.trainer.set_deep_supervision_enabled(False)
-        start = self._now()
+        start = self.now()
         with torch.inference_mode():
             self.trainer.network(self.batch["data"][:1].to(self.device))
-        seconds = self._now() - start
+        seconds = self.now() - start
         self.trainer.set_deep_supervision_enabled(True)
         return seconds
-
-
-def peak_memory(place: Workplace, name: str) -> int:
-    """Return the bytes that training takes at its peak, weights included; for a process that does nothing else."""
-    if place.device == "cpu":  # what PyTorch allocates for itself at the first use of a convolution
-        F.conv3d(torch.rand(1, 1, 8, 8, 8, requires_grad=True), torch.rand(1, 1, 3, 3, 3)).sum().backward()
-    contestant = Contestant(place, name)
-    before = resident_bytes("VmRSS")
-    for _ in range(WARM_UP):
-        contestant.train()
-    if place.device == "cuda":
-        return torch.cuda.max_memory_allocated()
-    weights = sum(p.numel() * p.element_size() for p in contestant.trainer.network.parameters())
-    return resident_bytes("VmHWM") - before + weights
-
-
-def memory_in_new_process(place: Workplace, name: str) -> int:
-    """Measure the memory of one trainer alone."""
-    words = [sys.executable, __file__, "-o", str(place.root), "-device", place.device, "--memory_of", name]
-    # Large blocks go back to the system as soon as they are free, so that the peak is that of what is in use.
-    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
-    answer = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    return int(answer.splitlines()[-1])
 
 
 def operations(module: torch.nn.Module, *inputs: Any) -> int:
@@ -121,7 +68,7 @@ def operations(module: torch.nn.Module, *inputs: Any) -> int:
     return counter.get_total_flops()
 
 
-def floors(stock: Contestant) -> dict[str, float]:
+def floors(stock: PairedContestant) -> dict[str, float]:
     """Return the floors that an encoder per modality implies, relative to the stock network's operations."""
     network, data = stock.trainer.network, stock.batch["data"][:1]
     modalities, iterations = data.shape[1], 4
@@ -142,14 +89,15 @@ def main() -> None:
     place = Workplace(arguments.output, arguments.device)
     os.environ.update(place.variables)
     if arguments.memory_of:
-        print(peak_memory(place, arguments.memory_of))
+        print(PairedContestant(place, arguments.memory_of).peak_memory())
         return
-    contestants = {name: Contestant(place, name) for name in TRAINERS}
+    contestants = {name: PairedContestant(place, name) for name in TRAINERS}
     rounds = [
         {name: (one.train(), one.predict()) for name, one in contestants.items()}
         for _ in range(WARM_UP + arguments.rounds)
     ][WARM_UP:]
-    memory = {name: memory_in_new_process(place, name) for name in TRAINERS}
+    same_place = ("-o", place.root, "-device", place.device)
+    memory = {name: memory_in_new_process(__file__, *same_place, "--memory_of", name) for name in TRAINERS}
     rows = {}
     for name in TRAINERS:
         rows[name] = {

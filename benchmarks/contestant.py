@@ -1,0 +1,113 @@
+"""What the benchmarks of cost share: trainers on a batch that stays, the time of their steps and their memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import Tensor
+from torch.nn import functional as F
+from workflow import Workplace
+
+CONFIGURATION = "3d_fullres"
+WARM_UP = 2
+
+
+class Contestant:
+    """A trainer with its network; a subclass gives it a batch.
+
+    Parameters
+    ----------
+    place : Workplace
+        Where the preprocessed data set is.
+    dataset : str
+        Name of the data set.
+    trainer : type
+        Class of the trainer.
+    plans : dict
+        What it trains on.
+
+    Attributes
+    ----------
+    batch : dict
+        The batch of every step.
+    """
+
+    batch: dict[str, Any]
+
+    def __init__(self, place: Workplace, dataset: str, trainer: type[nnUNetTrainer], plans: dict[str, Any]) -> None:
+        self.dataset_json = read_preprocessed(place, dataset, "dataset")
+        self.device = torch.device(place.device)
+        torch.manual_seed(0)
+        with open(place.root / "log.txt", "a") as log, redirect_stdout(log):
+            plans = {**plans, "continue_training": False}
+            self.trainer = trainer(plans, CONFIGURATION, 0, self.dataset_json, self.device)
+            self.trainer.initialize()
+
+    def scales_of(self, coarse: Tensor) -> list[Tensor]:
+        """Return targets of every deep-supervision scale from a coarse one."""
+        patch = self.trainer.configuration_manager.patch_size
+        return [
+            F.interpolate(coarse, [round(edge * factor) for edge, factor in zip(patch, scale, strict=True)])
+            for scale in self.trainer._get_deep_supervision_scales()
+        ]
+
+    def now(self) -> float:
+        """Return the time when all that was started on the device is done."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def train(self) -> float:
+        """Take one training step, agents included; return its seconds."""
+        self.trainer.network.train()
+        start = self.now()
+        self.trainer.train_step(self.batch)
+        return self.now() - start
+
+    def warm_up(self) -> None:
+        """Train until a step takes what later steps take."""
+        for _ in range(WARM_UP):
+            self.train()
+
+    def peak_memory(self) -> int:
+        """Return the bytes that training takes at its peak, weights included; for a process that does nothing else.
+
+        On a CPU this is what the resident memory grows by during the steps, besides the weights.
+        """
+        if self.device.type == "cpu":  # what PyTorch allocates for itself at the first use of a convolution
+            F.conv3d(torch.rand(1, 1, 8, 8, 8, requires_grad=True), torch.rand(1, 1, 3, 3, 3)).sum().backward()
+        before = _resident_bytes("VmRSS")
+        self.warm_up()
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        weights = sum(p.numel() * p.element_size() for p in self.trainer.network.parameters())
+        return _resident_bytes("VmHWM") - before + weights
+
+
+def read_preprocessed(place: Workplace, dataset: str, name: str) -> dict[str, Any]:
+    """Return a JSON file of a preprocessed data set: ``dataset``, or plans."""
+    return json.loads(place.path("nnUNet_preprocessed", dataset, f"{name}.json").read_text())
+
+
+def memory_in_new_process(script: str, *words: object) -> int:
+    """Return the number that a benchmark prints when it is run with some words: the memory of one trainer alone."""
+    # Large blocks go back to the system as soon as they are free, so that the peak is that of what is in use.
+    environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"}
+    command = [sys.executable, script, *map(str, words)]
+    answer = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return int(answer.splitlines()[-1])
+
+
+def _resident_bytes(entry: str) -> int:
+    """Return the present (VmRSS) or highest (VmHWM) resident memory of this process; Linux only."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))
