@@ -214,7 +214,7 @@ def test_run_that_starts_between_a_folder_and_its_lock(tmp_path, monkeypatch):
 
 
 def test_leftover_that_is_gone_before_it_is_locked(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "glob", lambda path, _: [path / f"{UNFINISHED_PREFIX}gone"])
+    monkeypatch.setattr(Path, "glob", lambda path, *_, **__: [path / f"{UNFINISHED_PREFIX}gone"])
     with new_folder(tmp_path / "mine", KIND):
         pass
     assert (tmp_path / "mine").is_dir()

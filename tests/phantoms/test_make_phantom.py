@@ -151,8 +151,9 @@ def test_name_that_is_too_long(name, tmp_path, capsys):
 
 
 def test_removed_current_folder(tmp_path):
-    program = "import os, shutil; here = os.getcwd(); shutil.rmtree(here);"
-    program += "from rl_nnunet.phantoms.make_phantom import main; main(['-o', 'heart'])"
+    # Imported first: Python 3.13 imports nothing from a folder that is gone.
+    program = "import os, shutil; from rl_nnunet.phantoms.make_phantom import main;"
+    program += "shutil.rmtree(os.getcwd()); main(['-o', 'heart'])"
     (tmp_path / "here").mkdir()
     failed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path / "here", capture_output=True, text=True)
     assert (failed.returncode, "Traceback" in failed.stderr) == (2, False)
