@@ -133,12 +133,15 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
     def save_plans(self, plans: dict[str, Any]) -> None:
         """Save as nnU-Net does, without the cascade: the previous stage's segmentation belongs to no branch.
 
-        nnU-Net takes over what it finds in an older file of this name, so that the cascade is removed afterwards.
+        nnU-Net takes over what it finds in an older file of this name, so that the cascade is removed from there, too.
         """
+        file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
+        if file.is_file():
+            older = json.loads(file.read_text())
+            if older["configurations"].pop(CASCADE, None) is not None:
+                with new_file(file) as unfinished:
+                    unfinished.write_text(json.dumps(older, indent=4))
+        plans["configurations"].pop(CASCADE, None)
         for configuration in plans["configurations"].values():
             configuration.pop("next_stage", None)
         super().save_plans(plans)
-        if plans["configurations"].pop(CASCADE, None) is not None:
-            file = Path(nnUNet_preprocessed) / self.dataset_name / f"{self.plans_identifier}.json"
-            with new_file(file) as unfinished:
-                unfinished.write_text(json.dumps(plans, indent=4))

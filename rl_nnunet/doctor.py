@@ -175,7 +175,7 @@ def _check_trainers() -> Finding:
         node.name
         for module in sorted(trainers_folder().glob("*.py"))
         for node in ast.parse(module.read_text(encoding="utf-8")).body
-        if isinstance(node, ast.ClassDef) and node.name.startswith(("RLXAlign", "IntraInter"))
+        if isinstance(node, ast.ClassDef) and "Trainer" in node.name
     ]
     if not names:
         return Finding("PROBLEM", "trainers", f"none in {trainers_folder()}", "install rl_nnunet anew with pip")

@@ -38,7 +38,7 @@ class Panel(NamedTuple):
     keys : tuple of str
         Log keys, a curve each.
     reduction : callable or None
-        Makes an epoch's value of those of its steps; None for keys whose owner logs them once an epoch.
+        Makes an epoch's value of those of its steps; None for keys that a trainer logs itself, once an epoch.
     """
 
     title: str

@@ -39,19 +39,18 @@ TRAINERS = (
 def made_trainers() -> dict[str, type[nnUNetTrainer]]:
     """Return all trainers that this module makes, by name."""
     made = {
-        f"{base.__name__}AdamW": make_trainer(f"{base.__name__}AdamW", (AdamW, base))
+        f"{base.__name__}AdamW": make_trainer(f"{base.__name__}AdamW", (AdamW, base), __name__)
         for base in TRAINERS
         if base is not IntraInterTrainerSGD
     }
     for base in [*TRAINERS, *made.values()]:
         for epochs in EPOCHS:
             name = f"{base.__name__}_{epochs}epoch{'s' if epochs > 1 else ''}"
-            made[name] = make_trainer(name, (base,), schedule_of(epochs))
+            made[name] = make_trainer(name, (base,), __name__, schedule=schedule_of(epochs))
     # A schedule that two CPU cores finish in minutes; for demonstrations, not for results.
     demo = {"num_epochs": 12, "num_iterations_per_epoch": 75, "num_val_iterations_per_epoch": 5, "save_every": 2}
-    made["RLXAlignTrainerDemo"] = make_trainer("RLXAlignTrainerDemo", (NoMirroring, AdamW, RLXAlignTrainer), demo)
-    for trainer in made.values():
-        trainer.__module__ = __name__  # where pickle looks for it, and nnU-Net
+    name, bases = "RLXAlignTrainerDemo", (NoMirroring, AdamW, RLXAlignTrainer)
+    made[name] = make_trainer(name, bases, __name__, schedule=demo)
     return made
 
 

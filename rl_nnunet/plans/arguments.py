@@ -19,7 +19,7 @@ from rl_nnunet.policies.rotations import rotation_matrices
 FROM_NNUNET = ("input_channels", "num_classes", "deep_supervision")
 """Arguments of every network that nnU-Net gives itself."""
 FOR_TRAINERS = ("agents", "iterations")
-"""Arguments with a default that trainers read from the plans, too."""
+"""Arguments with a default that decide what a trainer logs, so that plans must state them."""
 
 
 def _is_whole(value: Any, lowest: int = 0) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from rl_nnunet.branches import BranchLayout, channel_indices
 from rl_nnunet.errors import InputError
+from rl_nnunet.networks.xalign import XAlignConfig
 from rl_nnunet.plans.adapt import NetworkPlan, PlannedData
 from rl_nnunet.plans.checks import PLAN_ANEW
 
@@ -67,14 +69,7 @@ def branch_arguments(
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "branch_dropout": 0.25,
         "channel_dropout": 0.25,
-        "xalign": {
-            "selected_rotations": 1,
-            "fusion": "gated",
-            "fusion_weight": 0.3,
-            "initial_gate": 0.05,
-            "policy": "contextual",
-            "cross_modal_attention": True,
-        },
+        "xalign": asdict(XAlignConfig()),
     }
 
 

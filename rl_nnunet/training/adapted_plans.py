@@ -17,6 +17,7 @@ from rl_nnunet.plans.checks import PLAN_ANEW
 from rl_nnunet.presence.cases import branches_of_case
 from rl_nnunet.training.data_checks import check_labels, check_pairing, check_spacing
 from rl_nnunet.training.refusal import refusing
+from rl_nnunet.training.settings import TrainerSettings
 
 NNUNET_PREPROCESSOR = "DefaultPreprocessor"
 BUILD_ERRORS = (
@@ -41,15 +42,18 @@ def _refuse_missing_channels(network: nn.Module, inputs: tuple[torch.Tensor, ...
 
 
 class AdaptedPlans:
-    """Goes before ``nnUNetTrainer``, and after `AgentTraining`, whose settings it reads, in the list of bases.
+    """Goes before an nnU-Net trainer, and after `AgentTraining` where there is one, in the list of bases.
 
     Attributes
     ----------
     network_plan : NetworkPlan
         The network.
+    settings : TrainerSettings
+        Its ``architecture`` is set in the plans.
     """
 
     network_plan: NetworkPlan
+    settings = TrainerSettings()
 
     def __init__(
         self,

@@ -121,7 +121,16 @@ class AgentTraining:
         super().initialize()
         self.agents = self.build_agents()
         keys = [key for panel in self.panels for key in panel.keys]
-        self.logger.local_logger.my_fantastic_logging.update({key: [] for key in keys})
+        repeated = sorted({key for key in keys if keys.count(key) > 1})
+        if repeated:
+            raise ValueError(f"{type(self).__name__}: two panels have the log key {repeated[0]}; rename one of them")
+        self._add_log_keys()
+
+    def _add_log_keys(self) -> None:
+        """Add the keys that nnU-Net's log lacks: all at the start, those of newer versions in an older checkpoint."""
+        log = self.logger.local_logger.my_fantastic_logging
+        for key in (key for panel in self.panels for key in panel.keys):
+            log.setdefault(key, [float("nan")] * self.current_epoch)
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> BasicTransform:
         """Return nnU-Net's augmentation; with a seed, made repeatable (see `rl_nnunet.dataloading.repeatable`)."""
@@ -136,6 +145,11 @@ class AgentTraining:
         if self._random_state is not None:
             set_random_state(self._random_state)
 
+    def on_train_epoch_start(self) -> None:
+        """Start as nnU-Net does, with none of the steps of an epoch that was interrupted."""
+        super().on_train_epoch_start()
+        self._steps.clear()
+
     def train_step(self, batch: dict) -> dict:
         """Train as nnU-Net does, on the batch that the agents leave, then let the agents learn from the step."""
         for agent in self.agents.values():
@@ -144,7 +158,8 @@ class AgentTraining:
         report, values = self.describe_step(batch, float(result["loss"]))
         for agent in self.agents.values():
             values |= agent.learn(report)
-        self._steps.append(values)
+        # Detached copies, lest a logged tensor keeps the maps of its step until the end of the epoch.
+        self._steps.append({k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in values.items()})
         return result
 
     # ---- logging ---------------------------------------------------------------------------------------------------
@@ -154,7 +169,6 @@ class AgentTraining:
         super().on_train_epoch_end(train_outputs)
         for key, value in reduce_steps(self.panels, self._steps).items():
             self.logger.log(key, value, self.current_epoch)
-        self._steps.clear()
 
     def on_epoch_end(self) -> None:
         """Finish the epoch as nnU-Net does; print and draw what trainer and agents did."""
@@ -180,7 +194,7 @@ class AgentTraining:
             checkpoint[CHECKPOINT_KEY] = {
                 "agents": {name: agent.state_dict() for name, agent in self.agents.items()},
                 "random_state": get_random_state(),
-                **self.extra_state(),
+                "extra": self.extra_state(),
             }
             torch.save(checkpoint, unfinished)
 
@@ -202,6 +216,7 @@ class AgentTraining:
         super().load_checkpoint(filename_or_checkpoint)
         for name, agent in self.agents.items():
             agent.load_state_dict(state["agents"][name])
-        self.load_extra_state(state)
+        self.load_extra_state(state["extra"])
+        self._add_log_keys()
         # Starting the data loaders draws random numbers; the state is set after that, in on_train_start.
         self._random_state = state["random_state"]

@@ -13,8 +13,8 @@ from rl_nnunet.branches import layout_from_dataset_json
 from rl_nnunet.errors import InputError
 
 CHECKPOINT_KEY = "rl_nnunet"
-"""Under which our trainers add ``agents``, ``random_state`` and what else a restart needs."""
-OWN_KEYS = {"agents", "random_state"}
+"""Under which our trainers add ``agents``, ``random_state`` and, as ``extra``, what else a restart needs."""
+OWN_KEYS = {"agents", "random_state", "extra"}
 CHECKPOINT_KEYS = (
     "network_weights",
     "optimizer_state",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -42,8 +41,8 @@ def schedule_of(epochs: int) -> dict[str, int]:
     return {"num_epochs": epochs, "save_every": min(50, max(1, epochs // 10))}
 
 
-def make_trainer(name: str, bases: tuple[type, ...], schedule: Mapping[str, int] | None = None) -> type[nnUNetTrainer]:
-    """Return a trainer class, which its module must hold under its name for nnU-Net to find it.
+def make_trainer(name: str, bases: tuple[type, ...], module: str, **settings: Any) -> type[nnUNetTrainer]:
+    """Return a trainer class, which its module must hold under its name for nnU-Net and pickle to find it.
 
     Parameters
     ----------
@@ -51,12 +50,13 @@ def make_trainer(name: str, bases: tuple[type, ...], schedule: Mapping[str, int]
         Name of the class, which nnU-Net writes into checkpoints and names of folders.
     bases : tuple of type
         The trainer, and before it what changes it.
-    schedule : mapping of str to int, optional
-        See `rl_nnunet.training.settings.TrainerSettings`; that of the trainer if left out.
+    module : str
+        Name of the module, ``__name__`` there.
+    **settings
+        What replaces the trainer's settings (see `rl_nnunet.training.settings.TrainerSettings`).
     """
-    changes = ", ".join(f"{key} {value}" for key, value in (schedule or {}).items())
+    trainer = bases[-1]
+    changes = ", ".join(f"{key} {value}" for key, value in settings.items())
     summary = f"`{'` and `'.join(base.__name__ for base in reversed(bases))}`{changes and f', with {changes}'}."
-    made = type(name, bases, {"__doc__": summary})
-    if schedule:
-        made.settings = replace(made.settings, schedule=schedule)
-    return made
+    members = {"__doc__": summary, "__module__": module, "settings": replace(trainer.settings, **settings)}
+    return type(name, bases, members)

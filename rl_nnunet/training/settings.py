@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+SCHEDULE = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every")
+
 
 @dataclass(frozen=True)
 class TrainerSettings:
@@ -19,7 +21,18 @@ class TrainerSettings:
     schedule : mapping of str to int
         What differs from nnU-Net's schedule, by the names of nnU-Net's attributes: ``num_epochs``,
         ``num_iterations_per_epoch``, ``num_val_iterations_per_epoch``, ``save_every``.
+
+    Raises
+    ------
+    ValueError
+        If the schedule has another name.
     """
 
     architecture: Mapping[str, Any] = field(default_factory=dict)
     schedule: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the names: nnU-Net's trainer takes any attribute without a word."""
+        unknown = sorted(set(self.schedule) - set(SCHEDULE))
+        if unknown:
+            raise ValueError(f"a schedule has {', '.join(SCHEDULE)}, but no {unknown[0]}")

@@ -27,9 +27,9 @@ def cross_entropy(logits, target):
     return functional.cross_entropy(logits, target[:, 0].long())
 
 
-def loss(own_targets=True, agwd=True, alignment=AlignmentLossConfig(0.1, 2.0, 3.0), branches=2):  # noqa: B008
+def loss(are_joined=True, agwd=True, alignment=AlignmentLossConfig(0.1, 2.0, 3.0), branches=2):  # noqa: B008
     weights = [AdaptiveWeights(branches, CONFIG) if agwd else None for _ in range(2)]
-    return BranchedLoss(dice, cross_entropy, BranchTargets(branches, own_targets), *weights, alignment)
+    return BranchedLoss(dice, cross_entropy, BranchTargets(branches, are_joined), *weights, alignment)
 
 
 def output(samples, stages=2, scales=None):
@@ -81,7 +81,7 @@ def test_total_is_the_formula():
 
 
 def test_paired_branches_and_their_mean_share_the_target():
-    module, out = loss(own_targets=False, agwd=False, alignment=None), output([[0, 1], [0, 1]], stages=0)
+    module, out = loss(are_joined=False, agwd=False, alignment=None), output([[0, 1], [0, 1]], stages=0)
     target = torch.randint(0, 2, (2, 1, 4, 4))
     judged = [*out.logits, sum(out.logits) / 2]
     expected = sum(dice(logits, target) + cross_entropy(logits, target) for logits in judged)
@@ -89,15 +89,15 @@ def test_paired_branches_and_their_mean_share_the_target():
     assert module.report.dice_weights == module.report.cross_entropy_weights == [1.0, 1.0]
 
 
-@pytest.mark.parametrize("own_targets", [True, False])
-def test_each_branch_is_judged_on_its_own_samples(own_targets):
-    module, out = loss(own_targets, agwd=False, alignment=None), output([[1], [0, 2]], stages=0)
-    target = torch.randint(0, 2, (3, 2 if own_targets else 1, 4, 4))
+@pytest.mark.parametrize("are_joined", [True, False])
+def test_each_branch_is_judged_on_its_own_samples(are_joined):
+    module, out = loss(are_joined, agwd=False, alignment=None), output([[1], [0, 2]], stages=0)
+    target = torch.randint(0, 2, (3, 2 if are_joined else 1, 4, 4))
     expected = 0
     for branch, indices in enumerate(out.samples):
-        own = target[indices, branch : branch + 1] if own_targets else target[indices]
+        own = target[indices, branch : branch + 1] if are_joined else target[indices]
         expected = expected + dice(out.logits[branch], own) + cross_entropy(out.logits[branch], own)
-    if not own_targets:  # the mean of what each sample has
+    if not are_joined:  # the mean of what each sample has
         mean = torch.stack([out.logits[1][0], out.logits[0][0], out.logits[1][1]])
         expected = expected + dice(mean, target) + cross_entropy(mean, target)
     torch.testing.assert_close(module(out, target), expected)

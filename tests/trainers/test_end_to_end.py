@@ -35,7 +35,7 @@ def test_training_writes_what_nnunet_and_we_promise(trained):
     assert not list(fold.glob("*unfinished*"))
     checkpoint = load(fold)
     assert checkpoint["trainer_name"] == "ShortTrainer"
-    assert set(checkpoint["rl_nnunet"]) == {"agents", "adaptive_weights", "random_state"}
+    assert set(checkpoint["rl_nnunet"]) == {"agents", "extra", "random_state"}
     log = checkpoint["logging"]
     for key in ("train_loss_CT", "pseudo_dice_MRI", "agwd_dice_CT", "alignment_loss", "reward_stage2"):
         assert len(log[key]) == 2, key

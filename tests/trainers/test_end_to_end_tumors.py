@@ -23,7 +23,7 @@ def test_training_writes_what_nnunet_and_we_promise(trained):
     for name in ("progress.png", "progress_rl.png", "checkpoint_best.pth", "checkpoint_final.pth"):
         assert (fold / name).stat().st_size > 0
     checkpoint = load(fold)
-    assert set(checkpoint["rl_nnunet"]) == {"agents", "random_state"}
+    assert set(checkpoint["rl_nnunet"]) == {"agents", "extra", "random_state"}
     backbone = checkpoint["optimizer_state"]["param_groups"][0]
     assert (backbone["initial_lr"], backbone["weight_decay"]) == (1e-4, 1e-5)  # the paper's, not nnU-Net's
     log = checkpoint["logging"]

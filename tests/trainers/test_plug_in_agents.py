@@ -1,6 +1,7 @@
 """A ten-line agent in three trainers, and what trainers log against what they draw."""
 
 import json
+import math
 from copy import deepcopy
 from dataclasses import fields, replace
 
@@ -39,6 +40,18 @@ class StepCounter(Agent):
 
     def load_state_dict(self, state):
         self.steps = state["steps"]
+
+
+class KeepsTheGraph(Agent):
+    """Logs a tensor of the graph, under a key that a checkpoint of `StepCounter` does not know."""
+
+    panels = (Panel("parameter", "value", ("parameter",)),)
+
+    def __init__(self, network):
+        self.parameter = next(network.parameters())
+
+    def learn(self, report):
+        return {"parameter": self.parameter.mean()}
 
 
 class Counting:
@@ -128,7 +141,7 @@ def test_an_agent_plugs_into_any_trainer(request, quick, trainer_class, data, pl
 @pytest.mark.parametrize("base", TRAINERS, ids=lambda trainer: trainer.__name__)
 def test_what_is_logged_is_what_is_drawn(request, quick, base):
     """Every key that a step of a trainer logs has one panel, and every panel's keys are logged."""
-    is_branched = "RLXAlign" in base.__name__
+    is_branched = issubclass(base, RLXAlignTrainer)
     project = quick(request.getfixturevalue("hearts" if is_branched else "tumors"))
     plans, dataset_json = plans_of(project, "RLXAlignSmallPlans" if is_branched else "IntraInterSmallPlans")
     ppo = replace(base.settings.ppo, transitions_per_update=1)
@@ -148,3 +161,45 @@ def test_what_is_logged_is_what_is_drawn(request, quick, base):
     assert len(set(keys)) == len(keys)
     assert set(trainer._steps[0]) == {key for panel in panels if panel.reduction is not None for key in panel.keys}
     assert set(keys) <= trainer.logger.local_logger.my_fantastic_logging.keys()
+
+
+class Renewed(AgentTraining, nnUNetTrainer):
+    settings = TrainerSettings(schedule=SCHEDULE)
+
+    def build_agents(self):
+        return {"agent": KeepsTheGraph(self.module) if self.is_new else StepCounter()}
+
+
+def renewed(project, is_new):
+    plans, dataset_json = plans_of(project, "IntraInterSmallPlans")
+    trainer = type("Renewed", (Renewed,), {"is_new": is_new})(as_stock(plans), "3d_fullres", 0, dataset_json, CPU)
+    trainer.initialize()
+    return trainer
+
+
+def test_a_key_that_is_newer_than_the_checkpoint(tumors, quick):
+    """Training goes on; the curve begins where the key does. A logged tensor keeps no graph alive."""
+    trainer = renewed(quick(tumors), is_new=False)
+    trainer.current_epoch = 1
+    trainer.save_checkpoint(f"{trainer.output_folder}/checkpoint_latest.pth")
+    newer = renewed(tumors, is_new=True)
+    newer.load_checkpoint(f"{trainer.output_folder}/checkpoint_latest.pth")
+    newer.current_epoch = 1
+    newer.run_training()
+    log = newer.logger.local_logger.my_fantastic_logging["parameter"]
+    assert math.isnan(log[0])
+    assert math.isfinite(log[1])
+    assert not any(step["parameter"].requires_grad for step in newer._steps)
+
+
+def test_two_panels_of_one_key_are_refused(tumors, quick):
+    plans, dataset_json = plans_of(quick(tumors), "IntraInterSmallPlans")
+    twice = type("Twice", (CountingStock,), {"own_panels": lambda self: StepCounter.panels[:1]})
+    trainer = twice(as_stock(plans), "3d_fullres", 0, dataset_json, CPU)
+    with pytest.raises(ValueError, match="two panels have the log key counted_steps"):
+        trainer.initialize()
+
+
+def test_a_misspelled_schedule_is_refused():
+    with pytest.raises(ValueError, match="a schedule has num_epochs.*, but no num_epoch"):
+        TrainerSettings(schedule={"num_epoch": 2})

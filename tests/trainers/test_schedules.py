@@ -21,8 +21,9 @@ PARAMETERS = ["self", "plans", "configuration", "fold", "dataset_json", "device"
 
 
 def test_names():
-    epochs = len(schedules.EPOCHS)
-    assert len(MADE) == len(set(MADE)) == 9 + (10 + 9) * epochs + 1
+    trainers, epochs = len(schedules.TRAINERS), len(schedules.EPOCHS)
+    with_adamw = trainers - 1  # all but the one that is about nnU-Net's SGD
+    assert len(MADE) == len(set(MADE)) == with_adamw + (trainers + with_adamw) * epochs + 1
     expected = {
         "RLXAlignTrainer_1epoch", "RLXAlignTrainer_20epochs", "RLXAlignTrainerNoCMA_250epochs",
         "RLXAlignTrainerAdamW", "RLXAlignTrainerAdamW_20epochs", "IntraInterTrainerSGD_100epochs",

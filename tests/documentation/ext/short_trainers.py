@@ -5,4 +5,6 @@ from rl_nnunet.training.schedules import make_trainer
 
 SCHEDULE = {"num_epochs": 1, "num_iterations_per_epoch": 2, "num_val_iterations_per_epoch": 1}
 
-globals().update({trainer.__name__: make_trainer(trainer.__name__, (trainer,), SCHEDULE) for trainer in TRAINERS})
+globals().update(
+    {trainer.__name__: make_trainer(trainer.__name__, (trainer,), __name__, schedule=SCHEDULE) for trainer in TRAINERS}
+)

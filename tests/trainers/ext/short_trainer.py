@@ -38,9 +38,7 @@ class Waiting:
 
 def short(name, trainer, **settings):
     """Return a trainer of two epochs of three iterations, with some settings replaced."""
-    made = make_trainer(name, (Waiting, trainer), TWO_EPOCHS)
-    made.settings = replace(made.settings, **settings)
-    return made
+    return make_trainer(name, (Waiting, trainer), __name__, schedule=TWO_EPOCHS, **settings)
 
 
 def learning_after(ppo, transitions):
@@ -63,5 +61,6 @@ ShortIntraInterSGD = short("ShortIntraInterSGD", IntraInterTrainerSGD)
 ShortAdamW = make_trainer(
     "ShortAdamW",
     (NoMirroring, AdamW, RLXAlignTrainerNoXAlign),
-    {"num_epochs": 1, "num_iterations_per_epoch": 100, "num_val_iterations_per_epoch": 1},
+    __name__,
+    schedule={"num_epochs": 1, "num_iterations_per_epoch": 100, "num_val_iterations_per_epoch": 1},
 )
