@@ -191,9 +191,9 @@ def test_splits_are_balanced_by_grade():
     cases = [Case(f"{i:02d}", ("A", "B"), str(i), {}, stratum=grade) for i, grade in enumerate(grades)]
     splits, notices = make_splits(cases, 5)
     assert notices == []
-    for split in splits:  # to within one: scikit-learn before 1.8, which Python 3.10 gets, balances less evenly
-        assert abs(sum(int(name) < 20 for name in split["val"]) - 4) <= 1
-        assert abs(sum(int(name) >= 20 for name in split["val"]) - 2) <= 1
+    for split in splits:
+        assert sum(int(name) < 20 for name in split["val"]) == 4
+        assert sum(int(name) >= 20 for name in split["val"]) == 2
 
 
 def test_small_grades_do_not_cost_folds():
