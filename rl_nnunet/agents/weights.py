@@ -8,6 +8,7 @@ same reward. An episode ends with iteration T.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,9 +87,9 @@ class WeightAgent(Agent):
             **diagnostics(update, self.name),
         }
 
+    @abstractmethod
     def describe_weights(self, weights: Tensor) -> dict[str, Tensor]:
         """Return what to log of the weights (B, A) of the last iteration."""
-        raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Return critic, optimizers and buffer; the policy is part of the network's weights."""
