@@ -20,6 +20,7 @@ from torch import nn
 
 from rl_nnunet.branches import blank_values, layout_from_dataset_json
 from rl_nnunet.files import new_file
+from rl_nnunet.plans.modality_dropout import DEFAULT_MODALITY_DROPOUT, MODALITY_DROPOUT
 
 SMALL_FEATURES = 8
 SMALL_BLOCKS_PER_STAGE = (1, *(2,) * 12)
@@ -128,6 +129,7 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
             [float(i) for i in spacing],
             plan["patch_size"],
         )
+        plan[MODALITY_DROPOUT] = DEFAULT_MODALITY_DROPOUT
         return plan
 
     def save_plans(self, plans: dict[str, Any]) -> None:

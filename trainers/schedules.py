@@ -10,6 +10,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
+from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
 from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerGlobalPolicy,
     RLXAlignTrainerNoAGWD,
@@ -33,6 +34,7 @@ TRAINERS = (
     IntraInterTrainerSGD,
     IntraInterTrainerNoInter,
     IntraInterTrainerNoAgents,
+    nnUNetTrainerModalityDropout,
 )
 
 

@@ -25,8 +25,7 @@ per stage, upsampled and added (the skip heads of FCN), which costs little besid
 over the patch: the intra agent the sum of the modalities' deepest maps, the inter agent the fused one.
 
 A modality whose patch is blank is left out: no encoder and no head runs for it, and its place in the concatenation is
-zero. Training withholds one modality of some samples from fusion, decision and agents, while its own head goes on
-learning.
+zero.
 
 Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, all
 iterations but the last keep none of their maps and compute them again for their gradients: the memory is that of one
@@ -48,7 +47,7 @@ from torch.utils.checkpoint import checkpoint
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
 from rl_nnunet.outputs import Episode, IntraInterOutput, IterationOutput
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
-from rl_nnunet.presence.patches import rows_of, tell_present, withhold
+from rl_nnunet.presence.patches import rows_of, tell_present
 
 AGENTS = ("intra", "inter")
 
@@ -89,8 +88,6 @@ class IntraInterNet(nn.Module):
         Of ``intra`` and ``inter``; the weights of an absent agent stay 1.
     iterations : int
         T, how often the decision is refined; 0 without agents.
-    modality_dropout : float
-        Probability, per sample and training step, that one modality is withheld.
     hidden_size : int
         Of the policies' recurrent networks.
     fused_output_weight : float
@@ -115,7 +112,6 @@ class IntraInterNet(nn.Module):
         blank_values: Sequence[float],
         agents: Sequence[str] = AGENTS,
         iterations: int = 3,
-        modality_dropout: float = 0.25,
         hidden_size: int = 64,
         fused_output_weight: float = 4.0,
         **backbone: Any,
@@ -126,7 +122,6 @@ class IntraInterNet(nn.Module):
             raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
         self.modality_names = list(modality_names)
         self.iterations = iterations
-        self.modality_dropout = modality_dropout
         self.fused_output_weight = fused_output_weight
         self.dimension = plan.dimension
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
@@ -163,7 +158,6 @@ class IntraInterNet(nn.Module):
         """
         x, present = tell_present(x, self.groups, self.blank_values, self.modality_names, self.training)
         samples = rows_of(present)
-        kept = withhold(present, self.modality_dropout) if self.training and self.modality_dropout > 0 else present
         shallow = [
             stem(x[rows, channels[0]].unsqueeze(1)) if rows else None
             for stem, rows, channels in zip(self.stems, samples, self.groups, strict=True)
@@ -174,7 +168,7 @@ class IntraInterNet(nn.Module):
         outputs = []
         for iteration in range(self.iterations + 1):
             is_last = iteration == self.iterations
-            arguments = (shallow, weights["intra"], weights["inter"] * kept, samples, kept)
+            arguments = (shallow, weights["intra"], weights["inter"] * present, samples)
             if self.training and not is_last:
                 output, *observed = checkpoint(self._iterate, *arguments, True, use_reentrant=False)
             else:  # the backward pass begins with the last iteration: keeping its maps costs no more memory
@@ -194,7 +188,6 @@ class IntraInterNet(nn.Module):
         intra: Tensor,
         inter: Tensor,
         samples: list[list[int]],
-        kept: Tensor,
         decide: bool,
     ) -> tuple[IterationOutput | None, Tensor, Tensor]:
         """Run one iteration; return its output (None unless `decide`) and what the intra and the inter agent see."""
@@ -207,8 +200,8 @@ class IntraInterNet(nn.Module):
         ]
         deepest = self._fuse(maps, -1, inter, samples)
         deep_features = sum(
-            self._place(one[-1].mean(tuple(range(2, one[-1].ndim))), rows, len(kept)) * kept[:, m, None]
-            for m, (one, rows) in enumerate(zip(maps, samples, strict=True))
+            self._place(one[-1].mean(tuple(range(2, one[-1].ndim))), rows, len(inter))
+            for one, rows in zip(maps, samples, strict=True)
             if one is not None
         )
         observed = deep_features.detach().float(), deepest.detach().float().mean(tuple(range(2, deepest.ndim)))
@@ -218,7 +211,7 @@ class IntraInterNet(nn.Module):
         fused = self.decoder([*(self._fuse(maps, stage, inter, samples) for stage in stages), deepest])
         own = [None if one is None else head(one) for head, one in zip(self.heads, maps, strict=True)]
         weighted = sum(
-            self._place(logits, rows, len(kept)) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
+            self._place(logits, rows, len(inter)) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
 from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig
 from rl_nnunet.outputs import BranchOutput
-from rl_nnunet.presence.patches import blank_channels, present_groups, rows_of, tell_present, withhold
+from rl_nnunet.presence.patches import rows_of, tell_present
 
 
 class BranchDecoders(nn.ModuleList):
@@ -59,9 +59,6 @@ class RLU2Net(nn.Module):
     branch_dropout : float
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
-    channel_dropout : float
-        Probability, per sample, training step and branch with two or more channels, that one of these is withheld, so
-        that the branch can do with the others when a sequence is missing.
     xalign : dict
         Fields of `XAlignConfig` that differ from their defaults.
     **backbone
@@ -86,7 +83,6 @@ class RLU2Net(nn.Module):
         aligned_stages: Sequence[int],
         windows: Sequence[Sequence[int]],
         branch_dropout: float = 0.25,
-        channel_dropout: float = 0.25,
         xalign: dict[str, Any] | None = None,
         **backbone: Any,
     ) -> None:
@@ -99,7 +95,6 @@ class RLU2Net(nn.Module):
         self.branches = [list(channels) for channels in branches]
         self.branch_names = list(branch_names)
         self.branch_dropout = branch_dropout
-        self.channel_dropout = channel_dropout
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
         self.stems = nn.ModuleList(plan.build_stem(len(channels)) for channels in branches)
         self.encoder = plan.build_encoder()
@@ -139,8 +134,6 @@ class RLU2Net(nn.Module):
 
     def forward_branches(self, x: Tensor) -> BranchOutput:
         """Segment a batch and keep the branches apart."""
-        if self.training and self.channel_dropout > 0:
-            x = self._withhold_channels(x)
         x, samples = self.samples_per_branch(x)
         stems = [
             stem(x[indices][:, channels])
@@ -166,20 +159,6 @@ class RLU2Net(nn.Module):
         """Return the input, and per branch which samples of the batch have it (see `tell_present`)."""
         x, present = tell_present(x, self.branches, self.blank_values, self.branch_names, self.training)
         return x, rows_of(present)
-
-    @torch.compiler.disable
-    def _withhold_channels(self, x: Tensor) -> Tensor:
-        """Blank one present channel of some branches with several, so that the branch learns to do with the others."""
-        channels_alone = [[channel] for channel in range(x.shape[1])]
-        present = present_groups(blank_channels(x, self.blank_values), channels_alone).cpu()
-        kept = present.clone()
-        for channels in (channels for channels in self.branches if len(channels) > 1):
-            kept[:, channels] = withhold(present[:, channels], self.channel_dropout)
-        if torch.equal(kept, present):
-            return x
-        shape = (*x.shape[:2], *[1] * (x.ndim - 2))
-        blank = self.blank_values.view(1, -1, *shape[2:])
-        return torch.where(kept.to(x.device).view(shape), x, blank.to(x.dtype))
 
     @torch.compiler.disable
     def _links(self, samples: list[list[int]], device: torch.device) -> tuple[Links, list[int]]:

@@ -48,8 +48,6 @@ def _are_sizes(value: Any) -> bool:
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "branch_dropout": (_is_probability, "a probability from 0 to 1"),
-    "channel_dropout": (_is_probability, "a probability from 0 to 1"),
-    "modality_dropout": (_is_probability, "a probability from 0 to 1"),
     "branch_names": (_are_names, "a list of different names"),
     "modality_names": (_are_names, "a list of different names"),
     "branches": (_are_branches, "a list of lists of channels"),

@@ -18,7 +18,6 @@ def modality_arguments(dataset_json: dict[str, Any], channel_blank_values: Seque
         "blank_values": list(channel_blank_values),
         "agents": ["intra", "inter"],
         "iterations": 3,
-        "modality_dropout": 0.25,
         "hidden_size": 64,
         "fused_output_weight": 4.0,
     }

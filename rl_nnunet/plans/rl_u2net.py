@@ -19,6 +19,9 @@ FIRST_ALIGNED_STRIDE = 4
 WINDOW_EDGE = 4
 """Attention window, in voxels along the axis of the finest resolution; 64 voxels in 3D (the paper states no size)."""
 
+BRANCH_DROPOUT = 0.25
+"""Of unpaired data, whose branches never lack in training; on paired data, the withheld modalities do as much."""
+
 
 def aligned_stages(strides: Sequence[Sequence[int]]) -> list[int]:
     """Return the stages that get an XAlign module: those with a cumulative stride of at least 4 along some axis."""
@@ -67,8 +70,7 @@ def branch_arguments(
         "blank_values": list(channel_blank_values),
         "aligned_stages": stages,
         "windows": attention_windows(strides, spacing, patch_size, stages),
-        "branch_dropout": 0.25,
-        "channel_dropout": 0.25,
+        "branch_dropout": BRANCH_DROPOUT if layout.pairing == "unpaired" else 0.0,
         "xalign": asdict(XAlignConfig()),
     }
 

@@ -1,4 +1,4 @@
-"""Which branches (or modalities) the samples of a batch of patches have, and withholding some.
+"""Which branches (or modalities) the samples of a batch of patches have.
 
 A channel is *blank* where it has its blank value (see `rl_nnunet.branches.blank_values`) or, where a patch
 was padded, zero. So the absent channels of a data set look, and while a network trains, nothing else is absent.
@@ -128,27 +128,3 @@ def _warn_once(channel: int, name: str) -> None:
 def rows_of(present: Tensor) -> list[list[int]]:
     """Return, per group, the indices of the samples that have it."""
     return [column.nonzero().flatten().tolist() for column in present.T.cpu()]
-
-
-@torch.compiler.disable
-def withhold(present: Tensor, probability: float) -> Tensor:
-    """Withhold one of the present groups of some samples.
-
-    Parameters
-    ----------
-    present : Tensor
-        Booleans (B, groups).
-    probability : float
-        With which a sample with two or more groups loses one of them, each equally likely.
-
-    Returns
-    -------
-    Tensor
-        Booleans (B, groups), True for what is kept.
-    """
-    kept = present.cpu().clone()
-    for sample in range(len(kept)):
-        groups = kept[sample].nonzero().flatten()
-        if len(groups) > 1 and torch.rand(()) < probability:
-            kept[sample, groups[torch.randint(len(groups), ())]] = False
-    return kept.to(present.device)

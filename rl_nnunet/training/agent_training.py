@@ -32,12 +32,12 @@ from rl_nnunet.training.random_state import (
     set_random_state,
 )
 from rl_nnunet.training.refusal import refusing
-from rl_nnunet.training.settings import TrainerSettings
+from rl_nnunet.training.settings import Scheduled
 
 PICTURE = "progress_rl.png"
 
 
-class AgentTraining:
+class AgentTraining(Scheduled):
     """Goes before an nnU-Net trainer in the list of bases.
 
     All flags of ``nnUNetv2_train`` work but ``-num_gpus``. With the environment variable ``RL_NNUNET_SEED`` and
@@ -45,13 +45,9 @@ class AgentTraining:
 
     Attributes
     ----------
-    settings : TrainerSettings
-        Of the family of trainers.
     agents : dict of str to Agent
         By name, in the order in which they learn; there once the trainer is initialized.
     """
-
-    settings = TrainerSettings()
 
     def __init__(
         self,
@@ -71,7 +67,6 @@ class AgentTraining:
         if self.seed is not None:
             seed_everything(self.seed)
         super().__init__(plans, configuration, fold, dataset_json, device)
-        vars(self).update(self.settings.schedule)
         self.agents: dict[str, Agent] = {}
         self._steps: list[dict[str, float | Tensor]] = []
         self._random_state: dict[str, Any] | None = None

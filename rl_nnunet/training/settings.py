@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 SCHEDULE = ("num_epochs", "num_iterations_per_epoch", "num_val_iterations_per_epoch", "save_every")
 
 
@@ -36,3 +38,26 @@ class TrainerSettings:
         unknown = sorted(set(self.schedule) - set(SCHEDULE))
         if unknown:
             raise ValueError(f"a schedule has {', '.join(SCHEDULE)}, but no {unknown[0]}")
+
+
+class Scheduled:
+    """Trains by the schedule of its settings; goes before an nnU-Net trainer in the list of bases.
+
+    Attributes
+    ----------
+    settings : TrainerSettings
+        Of the family of trainers.
+    """
+
+    settings = TrainerSettings()
+
+    def __init__(
+        self,
+        plans: dict,
+        configuration: str,
+        fold: int,
+        dataset_json: dict,
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        vars(self).update(self.settings.schedule)

@@ -7,11 +7,9 @@ from torch import nn
 
 from rl_nnunet.agents.rewards import true_label_probability
 from rl_nnunet.agents.weights import PAPER_PPO, InterAgent, IntraAgent, WeightReport
-from rl_nnunet.networks import intra_inter_net
 from rl_nnunet.networks.intra_inter_net import IntraInterNet, ModalityHead
 from rl_nnunet.outputs import IntraInterOutput
 from rl_nnunet.policies.gaussian import weights_of
-from rl_nnunet.presence.patches import withhold
 
 
 @pytest.fixture
@@ -37,7 +35,6 @@ def tiny():
             "nonlin_kwargs": {"inplace": True},
             "modality_names": [f"modality_{i}" for i in range(modalities)],
             "blank_values": [0.0] * modalities,
-            "modality_dropout": 0.0,
             "hidden_size": 8,
         }
         network = IntraInterNet(**{**defaults, **arguments})
@@ -79,7 +76,7 @@ def test_gradient_of_recomputed_iterations_is_that_of_plain_ones(tiny, monkeypat
             monkeypatch.setattr(
                 "rl_nnunet.networks.intra_inter_net.checkpoint", lambda call, *a, use_reentrant: call(*a)
             )
-        network = tiny(2, modality_dropout=0.5)
+        network = tiny(2)
         torch.manual_seed(1)
         output = network(x)
         sum(i.decision.square().sum() + finest(i.fused).sum() for i in output.iterations).backward()
@@ -110,12 +107,12 @@ def test_weights_act_where_the_paper_says(tiny):
     torch.testing.assert_close(fused, expected)
     x = torch.randn(1, 2, 8, 8)
     shallow = [stem(x[:, [m]]) for m, stem in enumerate(network.stems)]
-    kept, intra = torch.ones(1, 2, dtype=torch.bool), torch.rand(1, 4) * 2
-    outputs = [network._iterate(shallow, intra, w, [[0], [0]], kept, True)[0] for w in (inter, torch.ones(1, 2))]
+    intra = torch.rand(1, 4) * 2
+    outputs = [network._iterate(shallow, intra, w, [[0], [0]], True)[0] for w in (inter, torch.ones(1, 2))]
     torch.testing.assert_close(outputs[0].modalities, outputs[1].modalities)
     assert not torch.allclose(outputs[0].fused, outputs[1].fused)
     scaled = [stem * intra.view(1, 4, 1, 1) for stem in shallow]
-    plain = network._iterate(scaled, torch.ones(1, 4), inter, [[0], [0]], kept, True)[0]
+    plain = network._iterate(scaled, torch.ones(1, 4), inter, [[0], [0]], True)[0]
     torch.testing.assert_close(outputs[0].decision, plain.decision)
 
 
@@ -149,20 +146,6 @@ def test_an_absent_modality_is_left_out(tiny):
             parameter.mul_(3)
         network.encoders[1].register_forward_hook(lambda *_: pytest.fail("an absent modality was encoded"))
         torch.testing.assert_close(network(x[1:]), alone)
-
-
-def test_dropout_withholds_from_the_fusion_but_not_from_the_own_head(tiny, monkeypatch):
-    network, drawn = tiny(2, modality_dropout=1.0), []
-    monkeypatch.setattr(intra_inter_net, "withhold", lambda *given: drawn.append(withhold(*given)) or drawn[-1])
-    output = network(torch.randn(4, 3, 8, 8))
-    assert drawn[0].sum(1).tolist() == [2] * 4
-    iteration = output.iterations[0]
-    assert [len(logits) for logits in iteration.modalities] == [4, 4, 4]
-    kept = drawn[0].T.reshape(3, 4, 1, 1, 1)
-    own = sum(k * logits for k, logits in zip(kept, iteration.modalities, strict=True))
-    torch.testing.assert_close(iteration.decision, iteration.fused + own / 4)
-    network.eval()
-    assert network(torch.randn(4, 3, 8, 8)).shape == (4, 2, 8, 8)
 
 
 def test_head_adds_upsampled_projections():

@@ -142,28 +142,3 @@ def test_a_single_branch_does_not_see_how_the_other_is_blank(tiny_network):
     padded[:, 0, :2] = 0
     assert torch.equal(network(padded), expected)
     assert not torch.allclose(network(x), expected)
-
-
-def test_channel_dropout_blanks_one_channel_of_a_branch_with_several(tiny_network):
-    network = tiny_network(
-        2, branches=((0, 1), (2,)), blank_values=[0.0, -1.5, 0.0], channel_dropout=1.0, branch_dropout=0.0
-    )
-    seen = []
-    network.stems[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    x = torch.randn(40, 3, 8, 8)
-    network.train()(x)
-    network.eval()(x)
-    blank = torch.stack([(seen[0][:, 0] == 0).all((1, 2)), (seen[0][:, 1] == -1.5).all((1, 2))], 1)
-    assert blank.sum(1).tolist() == [1] * 40
-    assert blank.any(0).all()
-    kept = ~blank
-    assert torch.equal(seen[0][kept], x[:, :2][kept])
-    assert torch.equal(seen[1], x[:, :2])  # in evaluation all is there
-
-
-def test_channel_dropout_leaves_an_absent_channel_out_of_account(tiny_network):
-    """Of a branch with one channel left, none is withheld."""
-    network = tiny_network(2, branches=((0, 1), (2,)), channel_dropout=1.0, branch_dropout=0.0).train()
-    x = torch.randn(40, 3, 8, 8)
-    x[:, 1] = 0
-    assert network(x).samples == [list(range(40))] * 2

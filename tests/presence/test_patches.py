@@ -1,4 +1,4 @@
-"""Which branches are there, and withholding them."""
+"""Which branches are there."""
 
 import warnings
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rl_nnunet.presence import patches
-from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of, tell_present, withhold
+from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of, tell_present
 
 BLANK = torch.tensor([0.0, -1.5, 0.0])
 GROUPS, NAMES = [[0, 2], [1]], ["MRI", "CT"]
@@ -74,18 +74,3 @@ def test_a_constant_channel_is_told_once_with_its_name_and_the_remedy():
     assert len(caught) == 1
     assert "Channel 1 (CT) is constant" in str(caught[0].message)
     assert "fill the image with zeros" in str(caught[0].message)
-
-
-@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_withheld_is_one_of_those_present_and_never_the_last(probability):
-    torch.manual_seed(0)
-    present = torch.tensor([[True, True, True], [True, False, True], [False, True, False]]).repeat(300, 1)
-    kept = withhold(present, probability)
-    assert not (kept & ~present).any()
-    lost = (present & ~kept).sum(1).view(300, 3)
-    assert lost.max() <= 1
-    assert lost[:, 2].max() == 0
-    assert lost[:, :2].float().mean().item() == pytest.approx(probability, abs=0.05)
-    if probability == 1:
-        share = (~kept).view(300, 3, 3)[:, 0].float().mean(0)
-        torch.testing.assert_close(share, torch.full((3,), 1 / 3), atol=0.08, rtol=0)

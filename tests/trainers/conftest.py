@@ -48,7 +48,6 @@ def documents(hearts):
         "aligned_stages",
         "windows",
         "branch_dropout",
-        "channel_dropout",
         "xalign",
     ):
         del arguments[name]

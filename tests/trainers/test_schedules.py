@@ -27,7 +27,7 @@ def test_names():
     expected = {
         "RLXAlignTrainer_1epoch", "RLXAlignTrainer_20epochs", "RLXAlignTrainerNoCMA_250epochs",
         "RLXAlignTrainerAdamW", "RLXAlignTrainerAdamW_20epochs", "IntraInterTrainerSGD_100epochs",
-        "IntraInterTrainerNoAgentsAdamW_5epochs", "RLXAlignTrainerDemo",
+        "IntraInterTrainerNoAgentsAdamW_5epochs", "RLXAlignTrainerDemo", "nnUNetTrainerModalityDropout_20epochs",
     }  # fmt: skip
     assert expected <= set(MADE)
 

@@ -69,8 +69,7 @@ FOR_BOTH = [
 ]
 FOR_BRANCHES = [
     *[
-        ([in_kwargs(name, value)], f"{name} must be a probability from 0 to 1, not {value!r}")
-        for name in ("branch_dropout", "channel_dropout")
+        ([in_kwargs("branch_dropout", value)], f"branch_dropout must be a probability from 0 to 1, not {value!r}")
         for value in (7, -0.1, NAN, "0.25", None, True, [0.25])
     ],
     ([in_dataset(*BRANCHES, {"MRI": ["MRI"], "CT": ["CT"]})], "MRI (channel 1) and CT (channel 0), but the plans"),
@@ -105,10 +104,6 @@ FOR_BRANCHES = [
 ]
 FOR_MODALITIES = [
     ([in_kwargs("n_stages", 2)], "do not build IntraInterNet (AssertionError"),
-    *[
-        ([in_kwargs("modality_dropout", value)], f"modality_dropout must be a probability from 0 to 1, not {value!r}")
-        for value in (7, -0.1, NAN, "0.25")
-    ],
     ([in_dataset("rl_nnunet", "pairing", "unpaired")], "The data set is unpaired"),
     ([in_dataset("channel_names", {"0": "MRI", "1": "CT"})], "are MRI, CT, but the plans IntraInterSmallPlans were"),
     ([in_kwargs("modality_names", ["CT"])], "modality_names must name all 2 channels"),

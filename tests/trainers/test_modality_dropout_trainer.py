@@ -1,0 +1,62 @@
+"""Stock nnU-Net with modality dropout: trained on stock plans by the stock command, and its samples lack modalities."""
+
+import json
+
+import pytest
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def stock(tumors, tmp_path, monkeypatch):
+    """Return a function that starts the trainer on stock plans with some entries of the configuration."""
+    monkeypatch.setenv("nnUNet_preprocessed", str(tumors.preprocessed.parent))
+    monkeypatch.setenv("nnUNet_results", str(tmp_path))
+    monkeypatch.setenv("nnUNet_n_proc_DA", "0")
+    plans, dataset_json = (
+        json.loads((tumors.preprocessed / f"{name}.json").read_text()) for name in ("IntraInterSmallPlans", "dataset")
+    )
+    architecture = plans["configurations"]["3d_fullres"]["architecture"]
+    architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
+    for name in ("modality_names", "blank_values", "agents", "iterations", "hidden_size", "fused_output_weight"):
+        del architecture["arch_kwargs"][name]
+    del plans["configurations"]["3d_fullres"]["modality_dropout"]
+
+    def start(**entries):
+        plans["configurations"]["3d_fullres"].update(entries)
+        trainer = nnUNetTrainerModalityDropout(
+            {**plans, "continue_training": False}, "3d_fullres", 0, dataset_json, CPU
+        )
+        trainer.initialize()
+        trainer.on_train_start()
+        return trainer
+
+    return start
+
+
+def present(trainer, batches=20):
+    """Return which channels the samples of some batches have."""
+    data = torch.cat([next(trainer.dataloader_train)["data"] for _ in range(batches)])
+    return data.flatten(2).any(2)
+
+
+def test_samples_lack_modalities_as_the_plans_say(stock):
+    assert not present(stock(modality_dropout=1.0)).all()
+    assert present(stock(modality_dropout=1.0)).any(1).all()
+    assert present(stock(modality_dropout=0.0)).all()
+
+
+def test_a_share_that_is_none_ends_in_a_sentence(stock):
+    with pytest.raises(SystemExit, match="Error: modality_dropout in the plans must be a probability"):
+        stock(modality_dropout=2)
+
+
+def test_network_loss_and_step_are_those_of_nnunet(stock):
+    trainer = stock()
+    assert type(trainer.network).__module__.startswith("dynamic_network_architectures")
+    for hook in ("train_step", "validation_step", "_build_loss", "configure_optimizers", "get_dataloaders", "do_split"):
+        assert getattr(type(trainer), hook) is getattr(nnUNetTrainer, hook)

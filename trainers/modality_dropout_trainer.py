@@ -1,0 +1,15 @@
+"""``nnUNetTrainerModalityDropout``: stock nnU-Net for cases that lack modalities, the baseline of every table."""
+
+from __future__ import annotations
+
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from rl_nnunet.training.absent_channels import AbsentChannels
+from rl_nnunet.training.settings import Scheduled
+
+
+class nnUNetTrainerModalityDropout(Scheduled, AbsentChannels, nnUNetTrainer):  # noqa: N801 - nnU-Net's way to name its variants
+    """nnU-Net's own network, loss and schedule on samples from which modalities are withheld at random, nothing else.
+
+    It trains on the plans of any planner of nnU-Net. In prediction, a missing modality is an image of zeros.
+    """
