@@ -1,13 +1,17 @@
-"""Two unpaired cardiac MR contrasts: RL-XAlign against stock nnU-Net, at the same plans and number of seen patches.
+"""Two unpaired cardiac MR contrasts, all labels or few of one contrast: RL-XAlign against what a user would do first.
 
 The data are MS-CMRSeg 2019 (bSSFP and LGE), found through ``RL_NNUNET_DATA``; eight patients are held out (five per
-contrast, two of them in both). Rows of the table:
+contrast, two of them in both). 2D, one patch size, encoder and decoder for all rows of the table:
 
-- ``RLXAlignTrainer``: one network, two branches, batch b (b patches of either contrast);
-- ``nnUNetTrainer, two channels``: the same data with zero-filled absent channels, batch 2b;
-- ``nnUNetTrainer, one model per contrast``: two networks, batch b each.
+- ``RLXAlignTrainer`` and its ablations: one network, two branches, b patches of either contrast per step;
+- ``two channels``: stock nnU-Net on the same data with zero-filled absent channels, 2b patches per step;
+- ``alone``: a stock network per contrast, b patches per step.
 
-    python benchmarks/mscmr.py -o FOLDER --epochs 20 --iterations 50
+``--few bSSFP=4`` trains on four patients of a contrast and all of the other, and reports the contrast with few;
+``alone`` then has the few only. A finished run (row, seed) is not repeated, and a stopped one goes on.
+
+    python benchmarks/mscmr.py -o FOLDER --steps 2000 --seeds 0 1 2
+    python benchmarks/mscmr.py -o FOLDER --steps 2000 --seeds 0 1 2 --few bSSFP=2 bSSFP=4 bSSFP=8 LGE=2 LGE=4 LGE=8
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import argparse
 import json
 import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
 from workflow import Workplace, markdown, real_data, stock_plans
@@ -24,7 +29,31 @@ HELD_OUT = ("14", "18", "22", "26", "30", "34", "38", "42")
 FILES = {"bSSFP": "{case}_C0", "LGE": "{case}_LGE"}
 DATASETS = {"bSSFP": "Dataset522_bSSFP", "LGE": "Dataset523_LGE"}
 DATASET = "Dataset521_MSCMR"
-PLANS, STOCK = "RLXAlignSmallPlans", "StockPlans"
+PLANS, STOCK, CONFIGURATION = "RLXAlignSmallPlans", "StockPlans", "2d"
+SPACING = ("10", "1.5", "1.5")
+PATCH_SIZE, BATCH_SIZE = [96, 96], 6
+"""At 1.5 mm a patch covers the heart; one training and its evaluation take minutes on one core."""
+ROWS = ("RLXAlignTrainer", "two channels", "alone")
+
+
+class Labels(NamedTuple):
+    """How many patients of a contrast have labels for the training; all of both without a contrast."""
+
+    contrast: str | None = None
+    patients: int = 0
+
+    @property
+    def name(self) -> str:
+        """Name in tables and of folders."""
+        return f"{self.patients} {self.contrast}" if self.contrast else "all"
+
+
+def few(text: str) -> Labels:
+    """Read ``bSSFP=4``."""
+    contrast, _, patients = text.partition("=")
+    if contrast not in FILES or not patients.isdigit() or int(patients) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not like bSSFP=4")
+    return Labels(contrast, int(patients))
 
 
 def convert(place: Workplace, data: Path) -> None:
@@ -52,67 +81,103 @@ def convert(place: Workplace, data: Path) -> None:
 def plan(place: Workplace) -> None:
     """Plan with our planner, and give stock nnU-Net the same patch, spacing, encoder and decoder."""
     place.command(
-        "rl_nnunet_plan_and_preprocess", "-d", "521", "-pl", "RLXAlignSmallPlanner", "-c", "3d_fullres", "-npfp", "1",
-        "-np", "1", nnUNet_n_proc_DA="1",
+        "rl_nnunet_plan_and_preprocess", "-d", "521", "-pl", "RLXAlignSmallPlanner", "-c", CONFIGURATION, "-npfp", "1",
+        "-np", "1", "-overwrite_target_spacing", *SPACING, nnUNet_n_proc_DA="1",
     )  # fmt: skip
-    ours = json.loads(place.path("nnUNet_preprocessed", DATASET, f"{PLANS}.json").read_text())
-    batch_size = ours["configurations"]["3d_fullres"]["batch_size"]
-    zero_filled = stock_plans(ours, STOCK, (0, 1), 2 * batch_size)
-    place.path("nnUNet_preprocessed", DATASET, f"{STOCK}.json").write_text(json.dumps(zero_filled))
+    file = place.path("nnUNet_preprocessed", DATASET, f"{PLANS}.json")
+    ours = json.loads(file.read_text())
+    ours["configurations"][CONFIGURATION] |= {"patch_size": PATCH_SIZE, "batch_size": BATCH_SIZE}
+    file.write_text(json.dumps(ours))
+    zero_filled = stock_plans(ours, STOCK, (0, 1), 2 * BATCH_SIZE, CONFIGURATION)
+    file.with_name(f"{STOCK}.json").write_text(json.dumps(zero_filled))
     for channel, dataset in enumerate(DATASETS.values()):
         identifier = dataset[7:10]
         place.command("nnUNetv2_extract_fingerprint", "-d", identifier, "-np", "1")
-        alone = stock_plans(ours, STOCK, (channel,), batch_size)
+        alone = stock_plans(ours, STOCK, (channel,), BATCH_SIZE, CONFIGURATION)
         alone["dataset_name"] = dataset
-        alone["configurations"]["3d_fullres"]["data_identifier"] = f"{STOCK}_3d_fullres"
+        alone["configurations"][CONFIGURATION]["data_identifier"] = f"{STOCK}_{CONFIGURATION}"
         folder = place.path("nnUNet_preprocessed", dataset)
         (folder / f"{STOCK}.json").write_text(json.dumps(alone))
         shutil.copy(place.path("nnUNet_raw", dataset, "dataset.json"), folder)
-        place.command("nnUNetv2_preprocess", "-d", identifier, "-plans_name", STOCK, "-c", "3d_fullres", "-np", "1")
+        place.command("nnUNetv2_preprocess", "-d", identifier, "-plans_name", STOCK, "-c", CONFIGURATION, "-np", "1")
 
 
-def dice_of(place: Workplace, model: Path, dataset: str) -> pd.DataFrame:
-    """Predict and evaluate the held-out cases of a data set."""
-    raw = place.path("nnUNet_raw", dataset)
-    target = place.root / "predictions" / f"{dataset}_{model.name}"
-    place.predict(model, raw / "imagesTs", target)
-    return place.dice(raw / "labelsTs", target, model)
+def fold_of(place: Workplace, dataset: str, labels: Labels) -> str:
+    """Return the fold that trains on some labels, which is added to the data set's folds where it is new."""
+    if labels.contrast is None:
+        return "all"
+    folder = place.path("nnUNet_preprocessed", dataset)
+    names = sorted(
+        file.name.removesuffix(".nii.gz") for file in place.path("nnUNet_raw", dataset, "labelsTr").iterdir()
+    )
+    having = [name for name in names if name.startswith(f"{labels.contrast}_")]
+    chosen = having[:: max(1, len(having) // labels.patients)][: labels.patients]
+    cases = [name for name in names if name not in having or name in chosen]
+    file = folder / "benchmark_folds.json"
+    folds = json.loads(file.read_text()) if file.is_file() else []
+    if cases not in folds:
+        folds.append(cases)
+        file.write_text(json.dumps(folds))
+    (folder / "splits_final.json").write_text(json.dumps([{"train": fold, "val": fold} for fold in folds]))
+    return str(folds.index(cases))
+
+
+def dice_of(place: Workplace, row: str, labels: Labels, steps: int, seed: int) -> dict[str, float]:
+    """Train a row, predict and evaluate the held-out cases; return the Dice of each contrast and structure."""
+    if row == "alone":
+        jobs = [(DATASETS[c], "nnUNetTrainer", STOCK) for c in FILES if labels.contrast in (None, c)]
+    else:
+        jobs = [(DATASET, "nnUNetTrainer", STOCK) if row == "two channels" else (DATASET, row, PLANS)]
+    tables = []
+    for dataset, trainer, plans in jobs:
+        fold = fold_of(place, dataset, labels)
+        model = place.train(dataset, trainer, plans, steps, seed, CONFIGURATION, fold)
+        raw, target = place.path("nnUNet_raw", dataset), model / f"predicted_by_fold_{fold}"
+        place.predict(model, raw / "imagesTs", target, fold)
+        tables.append(place.dice(raw / "labelsTs", target, model))
+    cases = pd.concat(tables)
+    cases["mean"] = cases.mean(axis=1)
+    means = cases.groupby(cases.index.str.split("_").str[0]).mean()
+    reported = [labels.contrast] if labels.contrast else list(FILES)
+    return {f"{contrast} {label}": means.loc[contrast, label] for contrast in reported for label in means.columns}
+
+
+def tables(results: pd.DataFrame) -> str:
+    """Return mean and spread over the seeds in Markdown, a table for each number of labels."""
+    parts = []
+    for name, part in results.groupby("labels", sort=False):
+        rows = part.drop(columns=["labels", "seed"]).dropna(axis=1).groupby(["row", "steps"], sort=False)
+        mean, spread = rows.mean(), rows.std(ddof=1).iloc[:, [-1]].add_suffix(" SD")
+        table = pd.concat([mean, spread], axis=1)
+        table.index = [f"{row}, {steps} steps, {len(rows.get_group((row, steps)))} seeds" for row, steps in table.index]
+        parts.append(f"Labels: {name}\n\n{markdown(table)}")
+    return "\n\n".join(parts)
 
 
 def main() -> None:
-    """Run everything and print the table."""
+    """Run what is missing and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--iterations", type=int, default=50, help="per epoch")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--rows", nargs="+", default=ROWS, help="ablations of RLXAlignTrainer are rows, too")
+    parser.add_argument("--few", type=few, nargs="+", default=[Labels()], help="such as bSSFP=4; default: all labels")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     place = Workplace(arguments.output, arguments.device)
-    if not place.path("nnUNet_raw", DATASET).is_dir():
+    if not place.path("nnUNet_preprocessed", DATASETS["LGE"], f"{STOCK}_{CONFIGURATION}").is_dir():
         convert(place, real_data("mscmr"))
         plan(place)
-    schedule = (arguments.epochs, arguments.iterations, arguments.seed)
-    results = {
-        "RLXAlignTrainer": dice_of(place, place.train(DATASET, "RLXAlignTrainerBenchmark", PLANS, *schedule), DATASET),
-        "nnUNetTrainer, two channels": dice_of(
-            place, place.train(DATASET, "nnUNetTrainerBenchmark", STOCK, *schedule), DATASET
-        ),
-        "nnUNetTrainer, one model per contrast": pd.concat(
-            dice_of(place, place.train(dataset, "nnUNetTrainerBenchmark", STOCK, *schedule), dataset)
-            for dataset in DATASETS.values()
-        ),
-    }
-    rows = {}
-    for name, cases in results.items():
-        cases["mean"] = cases.mean(axis=1)
-        means = cases.groupby(cases.index.str.split("_").str[0]).mean()
-        rows[name] = {
-            f"{contrast} {label}": means.loc[contrast, label] for contrast in FILES for label in means.columns
-        }
-    table = pd.DataFrame(rows).T
-    table.to_csv(place.root / f"dice_seed{arguments.seed}.csv")
-    print(f"{arguments.epochs * arguments.iterations} steps, seed {arguments.seed}\n\n{markdown(table)}")
+    file = place.root / "dice.csv"
+    done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    for seed in arguments.seeds:
+        for labels in arguments.few:
+            for row in arguments.rows:
+                run = {"row": row, "labels": labels.name, "steps": arguments.steps, "seed": seed}
+                if not any(run.items() <= each.items() for each in done):
+                    done.append(run | dice_of(place, row, labels, arguments.steps, seed))
+                    pd.DataFrame(done).to_csv(file, index=False)
+    print(tables(pd.DataFrame(done)))
 
 
 if __name__ == "__main__":

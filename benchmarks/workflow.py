@@ -29,15 +29,16 @@ TRAINERS = Path(__file__).parent / "trainers"
 TRAIN = """
 import sys, torch
 from nnunetv2.run.run_training import run_training
-dataset, configuration, fold, trainer, plans, device = sys.argv[1:]
-run_training(dataset, configuration, fold, trainer, plans, device=torch.device(device))
+dataset, configuration, fold, trainer, plans, device, goes_on = sys.argv[1:]
+run_training(dataset, configuration, fold, trainer, plans, device=torch.device(device),
+             continue_training=goes_on == "yes")
 """
 PREDICT = """
 import sys, torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-model, source, target, device = sys.argv[1:]
+model, source, target, device, fold = sys.argv[1:]
 predictor = nnUNetPredictor(device=torch.device(device), allow_tqdm=False)
-predictor.initialize_from_trained_model_folder(model, ("all",), "checkpoint_final.pth")
+predictor.initialize_from_trained_model_folder(model, (fold,), "checkpoint_final.pth")
 predictor.predict_from_files(source, target, num_processes_preprocessing=1, num_processes_segmentation_export=1)
 """
 
@@ -77,24 +78,31 @@ class Workplace:
         dataset: str,
         trainer: str,
         plans: str,
-        epochs: int,
-        iterations: int,
+        steps: int,
         seed: int,
         configuration: str = "3d_fullres",
+        fold: str = "all",
     ) -> Path:
-        """Train on all training cases and return the model's folder; a finished training is not repeated."""
-        model = self.path("nnUNet_results", dataset, f"{trainer}__{plans}__{configuration}")
-        if not (model / "fold_all" / "checkpoint_final.pth").is_file():
+        """Train on the training cases of a fold, by default all, and return the model's folder.
+
+        Every number of steps and every seed has a folder of results of its own. A finished training is not repeated,
+        and one that was stopped goes on.
+        """
+        results = self.path("nnUNet_results", f"{steps}_steps_seed_{seed}")
+        model = results / dataset / f"{trainer}Benchmark__{plans}__{configuration}"
+        if not (model / f"fold_{fold}" / "checkpoint_final.pth").is_file():
+            goes_on = (model / f"fold_{fold}" / "checkpoint_latest.pth").is_file()
+            results.mkdir(parents=True, exist_ok=True)
             self.command(
-                "python", "-c", TRAIN, dataset, configuration, "all", trainer, plans, self.device,
-                nnUNet_n_proc_DA="0" if self.device == "cpu" else "12", RL_NNUNET_SEED=str(seed),
-                BENCHMARK_EPOCHS=str(epochs), BENCHMARK_ITERATIONS=str(iterations),
+                "python", "-c", TRAIN, dataset, configuration, fold, f"{trainer}Benchmark", plans, self.device,
+                "yes" if goes_on else "no", nnUNet_results=str(results), RL_NNUNET_SEED=str(seed),
+                nnUNet_n_proc_DA="0" if self.device == "cpu" else "12", BENCHMARK_STEPS=str(steps),
             )  # fmt: skip
         return model
 
-    def predict(self, model: Path, source: Path, target: Path) -> None:
+    def predict(self, model: Path, source: Path, target: Path, fold: str = "all") -> None:
         """Predict all cases of a folder."""
-        self.command("python", "-c", PREDICT, str(model), str(source), str(target), self.device)
+        self.command("python", "-c", PREDICT, str(model), str(source), str(target), self.device, fold)
 
     def dice(self, reference: Path, prediction: Path, model: Path) -> pd.DataFrame:
         """Return the Dice of each case (rows) and label (columns), from nnU-Net's own evaluation."""

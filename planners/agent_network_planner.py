@@ -16,6 +16,8 @@ import numpy as np
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner
 from nnunetv2.paths import nnUNet_preprocessed
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
+from nnunetv2.preprocessing.normalization.map_channel_name_to_normalization import get_normalization_scheme
 from torch import nn
 
 from rl_nnunet.branches import blank_values, layout_from_dataset_json
@@ -27,6 +29,23 @@ SMALL_BLOCKS_PER_STAGE = (1, *(2,) * 12)
 """A quarter of the features and a third of the blocks: for CPUs, demonstrations and tests."""
 SMALL_MEMORY_TARGET_GB = 0.25
 CASCADE = "3d_cascade_fullres"
+
+
+LOWEST_CT_CLIP = -1.0
+"""Hounsfield units; see `tell_air_from_absence`."""
+
+
+def tell_air_from_absence(intensity_properties: dict[str, dict[str, float]], dataset_json: dict[str, Any]) -> None:
+    """Keep the air of a CT apart from an absent CT, by a plan value that nnU-Net's own normalization keeps.
+
+    CTNormalization clips at the 0.5 % percentile of the foreground. Where that is at 0 HU or above, as of an organ full
+    of contrast agent, air and the zeros of an absent CT become the same value, and a patch of air looks like no CT at
+    all. Clipping just below 0 HU keeps them apart. The properties are changed.
+    """
+    for channel, name in dataset_json.get("channel_names", dataset_json.get("modality")).items():
+        properties = intensity_properties[channel]
+        if get_normalization_scheme(name) is CTNormalization and properties["percentile_00_5"] > LOWEST_CT_CLIP:
+            properties["percentile_00_5"] = LOWEST_CT_CLIP
 
 
 class AgentNetworkPlanner(ResEncUNetPlanner):
@@ -70,6 +89,9 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
         )
         self.UNet_class = self.network_class
         self.layout = layout_from_dataset_json(self.dataset_json)
+        tell_air_from_absence(
+            self.dataset_fingerprint["foreground_intensity_properties_per_channel"], self.dataset_json
+        )
         if self.is_small:
             self.UNet_base_num_features = SMALL_FEATURES
             self.UNet_blocks_per_stage_encoder = SMALL_BLOCKS_PER_STAGE

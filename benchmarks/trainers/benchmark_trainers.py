@@ -1,8 +1,8 @@
 """Trainers with a schedule from the environment, so that all rows of a table have seen the same number of patches.
 
-Each is named after its trainer with ``Benchmark`` behind it. The schedule is read from ``BENCHMARK_EPOCHS`` and
-``BENCHMARK_ITERATIONS``. All train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs thousands
-of iterations, which a CPU does not have. The final validation is left out: tables are about held-out cases.
+Each is named after its trainer with ``Benchmark`` behind it. The number of steps is read from ``BENCHMARK_STEPS``. All
+train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs thousands of iterations, which a CPU does
+not have. The final validation is left out: tables are about held-out cases.
 
 With equal seeds, all trainers start from the same weights (of the parts that they share) and see the same patches: what
 the network and the agents draw while they train does not shift what the loader and the augmentation draw.
@@ -20,6 +20,8 @@ from rl_nnunet.trainers.schedules import TRAINERS
 from rl_nnunet.training.random_state import seed_everything
 from rl_nnunet.training.schedules import AdamW, NoMirroring
 
+STEPS_PER_EPOCH = 50
+
 
 def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
     """Return a subclass with the schedule and the seed of the environment."""
@@ -34,9 +36,9 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
             device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
         ) -> None:
             super().__init__(plans, configuration, fold, dataset_json, device)
-            self.num_epochs = int(os.environ["BENCHMARK_EPOCHS"])
-            self.num_iterations_per_epoch = int(os.environ["BENCHMARK_ITERATIONS"])
-            self.num_val_iterations_per_epoch = 1
+            self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = STEPS_PER_EPOCH, 1
+            self.num_epochs = int(os.environ["BENCHMARK_STEPS"]) // STEPS_PER_EPOCH
+            self.save_every = max(1, self.num_epochs // 10)
 
         def initialize(self) -> None:
             super().initialize()
@@ -52,7 +54,7 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
                 return super().train_step(batch)
 
         def _seed(self) -> None:
-            seed_everything(int(os.environ[SEED_VARIABLE]))
+            seed_everything(int(os.environ[SEED_VARIABLE]) + self.current_epoch)
 
         def perform_actual_validation(self, save_probabilities: bool = False) -> None:
             self.print_to_log_file("The final validation is left out.")

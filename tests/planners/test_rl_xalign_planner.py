@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.experiment_planning.experiment_planners.resencUNet_planner import ResEncUNetPlanner
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from rl_nnunet.branches import blank_values
 from rl_nnunet.networks.rl_u2net import RLU2Net
+from rl_nnunet.planners.agent_network_planner import tell_air_from_absence
 from rl_nnunet.planners.rl_xalign_planner import RLXAlignPlanner
+from rl_nnunet.presence.cases import CONSTANT_TOLERANCE
 
 SMALL = "RLXAlignSmallPlans"
 
@@ -72,6 +76,21 @@ def test_ct_statistics_come_from_ct_alone(small_plans):
     ct = small_plans["foreground_intensity_properties_per_channel"]["0"]
     assert ct["percentile_00_5"] != 0
     assert ct["std"] > 0
+
+
+@pytest.mark.parametrize(
+    ("percentile", "planned"), [(-120.0, -120.0), (-1.0, -1.0), (-0.5, -1.0), (0.0, -1.0), (60.0, -1.0)]
+)
+def test_air_of_a_ct_is_not_what_an_absent_ct_is(percentile, planned):
+    """nnU-Net's own normalization of air and of zeros, with the statistics that are planned."""
+    ct = {"mean": 150.0, "std": 80.0, "percentile_00_5": percentile, "percentile_99_5": 400.0}
+    mri = dict(ct)
+    properties = {"0": ct, "1": mri}
+    tell_air_from_absence(properties, {"channel_names": {"0": "CT", "1": "MRI"}})
+    assert (ct["percentile_00_5"], mri["percentile_00_5"]) == (planned, percentile)
+    air, zeros = (CTNormalization(False, ct).run(np.full((4, 4, 4), value, np.float32)).max() for value in (-1000, 0))
+    assert zeros == pytest.approx(blank_values(["CTNormalization"], properties)[0])
+    assert abs(air - zeros) > 10 * CONSTANT_TOLERANCE
 
 
 def test_memory_estimate_exceeds_that_of_one_branch(own_hearts):
