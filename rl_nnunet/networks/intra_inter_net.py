@@ -24,8 +24,8 @@ them all; the fully connected fusion layer is a 1x1 convolution per stage; a mod
 per stage, upsampled and added (the skip heads of FCN), which costs little beside its encoder. The agents see averages
 over the patch: the intra agent the sum of the modalities' deepest maps, the inter agent the fused one.
 
-A modality whose patch is blank is left out: no encoder and no head runs for it, and its place in the concatenation is
-zero.
+A modality whose patch is blank, or constant beside others that are not, is left out: no encoder and no head runs for
+it, and its place in the concatenation is zero.
 
 Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, all
 iterations but the last keep none of their maps and compute them again for their gradients: the memory is that of one
@@ -156,7 +156,8 @@ class IntraInterNet(nn.Module):
             In training mode an `IntraInterOutput`. In evaluation mode the decision of the last iteration,
             (B, classes, *spatial); with deep supervision a list, whose coarser scales are those of O_fusion alone.
         """
-        x, present = tell_present(x, self.groups, self.blank_values, self.modality_names, self.training)
+        names = None if self.training else self.modality_names
+        x, present = tell_present(x, self.groups, self.blank_values, names)
         samples = rows_of(present)
         shallow = [
             stem(x[rows, channels[0]].unsqueeze(1)) if rows else None

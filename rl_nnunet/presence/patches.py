@@ -1,18 +1,21 @@
 """Which branches (or modalities) the samples of a batch of patches have.
 
 A channel is *blank* where it has its blank value (see `rl_nnunet.branches.blank_values`) or, where a patch
-was padded, zero. So the absent channels of a data set look, and while a network trains, nothing else is absent.
+was padded, zero. So the absent channels of a data set look. No patch of a scan looks so: z-scored air is not zero, and
+our planners keep the air of a CT apart from its blank value. Where a channel is blank in a patch, the *case* has no
+such scan, although the patch is all that a network sees.
+
+A channel that is constant and not blank shows nothing: air, or what lies outside the field of view of its scan.
 Whoever predicts may have filled an absent channel with something else: with -1024 HU, the air of a CT. After the
 normalization such a channel is constant, but not at its blank value, and a network that takes it for a scan is misled.
-It cannot be told from a real scan by its patch alone, as a real CT's patch of nothing but air is constant, too, once it
-is clipped. It need not be told: a constant channel has no information, and where a channel of another group varies,
-that group decides better alone. Hence
+It need not be told from a real scan: a constant channel has no information, and where a channel of another group
+varies, that group decides better alone. Hence
 
-- in evaluation, a constant channel beside a group that varies is absent;
+- a constant channel beside a group that varies is absent: whatever sees nothing has no vote;
 - where no other group varies, it is present: patches of nothing but air are what training has seen with a scan of one
   branch only;
-- in training, only what is blank is absent: scans are known there, and planning names channels that were filled with
-  something else.
+- while branches train that are judged one by one, only what is blank is absent: a branch has to learn what air is, and
+  in unpaired data the branch beside it is another patient's.
 """
 
 from __future__ import annotations
@@ -89,7 +92,11 @@ def present_groups(absent: Tensor, groups: Sequence[Sequence[int]]) -> Tensor:
 
 @torch.compiler.disable
 def tell_present(
-    x: Tensor, groups: Sequence[Sequence[int]], blank_values: Tensor, names: Sequence[str], is_training: bool
+    x: Tensor,
+    groups: Sequence[Sequence[int]],
+    blank_values: Tensor,
+    names: Sequence[str] | None = None,
+    only_blank: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the input, blank wherever it is absent, and which groups each sample has (see `present_groups`).
 
@@ -97,19 +104,20 @@ def tell_present(
     ----------
     x, groups, blank_values
         See `absent_channels`.
-    names : sequence of str
-        Names of the groups, for the warning about a channel that is constant and not blank.
-    is_training : bool
+    names : sequence of str or None
+        Names of the groups, for a warning about a channel that is constant and not blank; None gives no warning.
+    only_blank : bool
         Whether only blank channels are absent.
     """
     blank = blank_channels(x, blank_values)
-    if is_training:
+    if only_blank:
         return x, present_groups(blank, groups)
     constant = constant_beside_others(x, groups) & ~blank
     if constant.any():
-        group_of = {channel: name for name, channels in zip(names, groups, strict=True) for channel in channels}
-        for channel in constant.any(0).nonzero().flatten().tolist():
-            _warn_once(channel, group_of[channel])
+        if names is not None:
+            group_of = {channel: name for name, channels in zip(names, groups, strict=True) for channel in channels}
+            for channel in constant.any(0).nonzero().flatten().tolist():
+                _warn_once(channel, group_of[channel])
         shape = (*x.shape[:2], *[1] * (x.ndim - 2))
         x = torch.where(constant.view(shape), blank_values.to(x.dtype).view(1, -1, *shape[2:]), x)
     return x, present_groups(blank | constant, groups)

@@ -148,6 +148,15 @@ def test_an_absent_modality_is_left_out(tiny):
         torch.testing.assert_close(network(x[1:]), alone)
 
 
+def test_what_shows_nothing_has_no_vote_in_training(tiny):
+    """Constant beside a modality that varies: outside the field of view. Constant everywhere: air, which is learnt."""
+    x = torch.randn(2, 3, 8, 8)
+    x[0, 1] = -0.7
+    x[1] = -0.7
+    output = tiny(2).train()(x)
+    assert output.samples == [[0, 1], [1], [0, 1]]
+
+
 def test_head_adds_upsampled_projections():
     head = ModalityHead(nn.Conv2d, [2, 3], 2)
     fine, coarse = torch.randn(1, 2, 4, 4), torch.randn(1, 3, 2, 2)

@@ -57,11 +57,17 @@ def test_what_is_constant_beside_another_group_is_absent_in_evaluation():
     assert torch.equal(blanked[untouched], x[untouched])
 
 
-def test_what_is_constant_counts_in_training():
+def test_what_is_constant_counts_where_only_blank_is_absent():
     x = constant_samples()
     same, present = tell_present(x, GROUPS, BLANK, NAMES, True)
     assert same is x
     assert present[:4].all()
+
+
+def test_without_names_nothing_is_told():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_present(constant_samples()[:2], GROUPS, BLANK)
 
 
 def test_a_constant_channel_is_told_once_with_its_name_and_the_remedy():
