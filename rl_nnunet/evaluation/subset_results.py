@@ -8,7 +8,7 @@
 ``predictions/SUBSET/``
     With ``--save_predictions``: nnU-Net's segmentations.
 ``dice_per_case.csv``, ``dice_per_subset.csv``, ``adding_a_modality.csv``, ``summary.md``
-    The report, written at the end from the counts alone.
+    The report, from the counts alone; see `write_report`.
 
 All files are written as a whole or not at all.
 """
@@ -24,22 +24,11 @@ from typing import Any
 import pandas as pd
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.evaluation.subsets import (
-    CONVENTIONS,
-    COUNT_COLUMNS,
-    TOLERANCE,
-    all_subsets,
-    dice_per_case,
-    harm_of_adding,
-    harm_table,
-    mean_per_subset,
-    subset_name,
-    subset_table,
-)
+from rl_nnunet.evaluation.subset_report import REPORT_FILES
+from rl_nnunet.evaluation.subsets import COUNT_COLUMNS, all_subsets, subset_name
 from rl_nnunet.files import new_file
-from rl_nnunet.locks import LOCK_FILE
 
-SETTINGS, COUNTS, PREDICTIONS, SUMMARY = "settings.json", "counts", "predictions", "summary.md"
+SETTINGS, COUNTS, PREDICTIONS = "settings.json", "counts", "predictions"
 WHAT_DIFFERS = {"model": "another model", "prediction": "other settings of prediction", "cases": "other cases"}
 """Per entry of the settings, what the folder holds results of where it differs."""
 
@@ -93,22 +82,22 @@ class ResultsFolder:
         there = self._read_settings()
         if there is not None and overwrite:
             self._remove(there)
-        elif there is not None:
+        elif there is not None and any(self._counts_file(case).exists() for case in there["cases"]):
             differing = next((text for key, text in WHAT_DIFFERS.items() if there[key] != self.settings[key]), None)
             if differing is not None:
                 raise InputError(
                     f"{self.folder} holds results of {differing}, which are not mixed with those of this run; choose "
                     "another folder, or add --overwrite to replace them."
                 )
-        (self.folder / COUNTS).mkdir(exist_ok=True)
         with new_file(self.folder / SETTINGS) as file:
             file.write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
+        (self.folder / COUNTS).mkdir(exist_ok=True)
 
     def _read_settings(self) -> dict[str, Any] | None:
         """Return the settings of an earlier run, None in a new folder."""
         path = self.folder / SETTINGS
         if not path.exists():
-            if any(found.name not in (LOCK_FILE, COUNTS) for found in self.folder.iterdir()):
+            if any(not found.name.startswith(".") for found in self.folder.iterdir()):
                 raise InputError(f"{self.folder} holds something else; choose a new or an empty folder.")
             return None
         settings = _read_json(path)
@@ -117,11 +106,14 @@ class ResultsFolder:
         return settings
 
     def _remove(self, settings: dict[str, Any]) -> None:
-        """Remove what an earlier run has written about its cases, and nothing else."""
+        """Remove what an earlier run has written, and nothing else."""
+        for name in REPORT_FILES:
+            (self.folder / name).unlink(missing_ok=True)
+        subsets = [path for path in (self.folder / PREDICTIONS).glob("*") if path.is_dir()]
         for case in settings["cases"]:
             self._counts_file(case).unlink(missing_ok=True)
-            for prediction in (self.folder / PREDICTIONS).glob("*/"):
-                (prediction / f"{case}{self.ending}").unlink(missing_ok=True)
+            for subset in subsets:
+                (subset / f"{case}{self.ending}").unlink(missing_ok=True)
 
     def _counts_file(self, case: str) -> Path:
         return self.folder / COUNTS / f"{case}.json"
@@ -145,51 +137,6 @@ class ResultsFolder:
         """Write what is known of a case."""
         with new_file(self._counts_file(case)) as file:
             file.write_text(json.dumps({"present": known.present, "counts": known.counts}), encoding="utf-8")
-
-    def report(
-        self,
-        counts: pd.DataFrame,
-        modalities: Sequence[str],
-        erase: Mapping[str, int] | None = None,
-        tolerance: float = TOLERANCE,
-    ) -> str:
-        """Write the tables, and return those of ``summary.md``.
-
-        Parameters
-        ----------
-        counts : DataFrame
-            See `rl_nnunet.evaluation.subsets`.
-        modalities : sequence of str
-            All modalities.
-        erase : mapping of str to int, optional
-            See `dice_per_case`.
-        tolerance : float
-            See `harm_of_adding`.
-        """
-        tables: dict[str, list[pd.DataFrame]] = {"dice_per_case": [], "dice_per_subset": [], "adding_a_modality": []}
-        text = []
-        for convention, title in CONVENTIONS.items():
-            dice = dice_per_case(counts, convention, erase)
-            means, harm = mean_per_subset(dice), harm_of_adding(dice, modalities, tolerance)
-            of_cases = dice.assign(mean=dice.mean(axis=1)).reset_index()
-            for name, table in zip(
-                tables, (of_cases, means.reset_index(), harm.rename_axis("added").reset_index()), strict=True
-            ):
-                table.insert(0, "convention", convention)
-                tables[name].append(table)
-            rule = "".join(f"; {name} of fewer than {n} voxels erased" for name, n in (erase or {}).items())
-            text += [f"## {title}{rule if convention == 'field' else ''}", subset_table(means, modalities)]
-            text += [
-                f"How often adding a modality makes a case worse (mean Dice lower by more than {tolerance:g}):",
-                harm_table(harm),
-            ]
-        for name, parts in tables.items():
-            with new_file(self.folder / f"{name}.csv") as file:
-                pd.concat(parts).to_csv(file, index=False)
-        summary = "\n\n".join(text) + "\n"
-        with new_file(self.folder / SUMMARY) as file:
-            file.write_text(f"# Dice of every subset of modalities\n\n{summary}", encoding="utf-8")
-        return summary
 
 
 def count_table(known: Mapping[str, CaseCounts], modalities: Sequence[str]) -> pd.DataFrame:

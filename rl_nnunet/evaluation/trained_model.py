@@ -94,7 +94,7 @@ class TrainedModel:
     @cached_property
     def plans(self) -> PlansManager:
         """The plans."""
-        return PlansManager(str(self.folder / "plans.json"))
+        return PlansManager(read_dataset_json(self.folder / "plans.json"))
 
     @property
     def modalities(self) -> tuple[str, ...]:
