@@ -103,7 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tolerance",
         type=_number(0, 1),
         default=1e-6,
-        help="the Dice by which a case that got worse has fallen at least (default: %(default)s)",
+        help="adding a modality does harm if a case's mean Dice falls by more than this (default: %(default)s)",
     )
     add("--overwrite", action="store_true", help="replace results of another model or of other cases in OUTPUT")
     return parser
