@@ -33,6 +33,7 @@ EXTRACTOR = "nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extrac
 PLANNING_API = "nnunetv2.experiment_planning.plan_and_preprocess_api"
 LOGGERS = "nnunetv2.training.logging.nnunet_logger"
 PREDICTOR = "nnunetv2.inference.predict_from_raw_data.nnUNetPredictor"
+EVALUATION = "nnunetv2.evaluation.evaluate_predictions"
 
 HOOKS = [
     Hook(TRAINER, "__init__", "plans configuration fold dataset_json device", "the trainers"),
@@ -162,6 +163,26 @@ HOOKS = [
         "model_training_output_dir use_folds checkpoint_name",
         "prediction with a trained model",
     ),
+    Hook(
+        PREDICTOR,
+        "predict_single_npy_array",
+        "input_image image_properties segmentation_previous_stage output_file_truncated save_or_return_probabilities",
+        "rl_nnunet_evaluate_subsets",
+    ),
+    Hook(
+        "nnunetv2.utilities.file_path_utilities",
+        "get_output_folder",
+        "dataset_name_or_id trainer_name plans_identifier configuration fold",
+        "rl_nnunet_evaluate_subsets -d",
+    ),
+    Hook(
+        "nnunetv2.utilities.utils",
+        "get_identifiers_from_splitted_dataset_folder",
+        "folder file_ending",
+        "rl_nnunet_evaluate_subsets: names of the cases",
+    ),
+    Hook(EVALUATION, "region_or_label_to_mask", "segmentation region_or_label", "rl_nnunet_evaluate_subsets"),
+    Hook(EVALUATION, "compute_tp_fp_fn_tn", "mask_ref mask_pred ignore_mask", "rl_nnunet_evaluate_subsets"),
 ]
 
 

@@ -1,1 +1,1 @@
-"""Evaluation per branch."""
+"""Evaluation per branch and per subset of the modalities."""

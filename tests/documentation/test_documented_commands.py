@@ -26,6 +26,7 @@ SMALL = {
     "nnUNetv2_train": "-device cpu",
     "nnUNetv2_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "nnUNetv2_ensemble": "-np 1",
+    "rl_nnunet_evaluate_subsets": "-device cpu --disable_tta",
     "nnUNetv2_evaluate_folder": "-np 1",
     "nnUNetv2_find_best_configuration": "-np 1",
 }
@@ -146,6 +147,7 @@ def test_training(readme):
 def test_prediction(readme):
     follow("prediction.md", readme)
     assert list((readme / "ensembled").glob("*.nii.gz"))
+    assert "| ● | ● | ● | ● |" in (readme / "subsets" / "summary.md").read_text(encoding="utf-8")
 
 
 def test_installation(home):

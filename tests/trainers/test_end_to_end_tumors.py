@@ -1,6 +1,8 @@
 """The workflow on paired data: phantom tumors of 24 voxels, regions, missing sequences, both kinds of trainers."""
 
+import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -46,6 +48,57 @@ def test_predictions_have_exactly_the_label_set_of_brats(trained):
         assert set(np.unique(sitk.GetArrayViewFromImage(segmentation))) <= {0, 1, 2, 4}
         assert segmentation.GetSize() == label.GetSize()
         np.testing.assert_allclose(segmentation.GetOrigin(), label.GetOrigin(), atol=1e-5)
+
+
+def write_with_blank_files(images, folder):
+    """Write every case once per subset, the other channels as files of zeros; return the boxes that are cropped to."""
+    folder.mkdir()
+    boxes = {}
+    for path in sorted(images.glob("*_0000.nii.gz")):
+        case = path.name.removesuffix("_0000.nii.gz")
+        scans = {name: sitk.ReadImage(images / f"{case}_{i:04d}.nii.gz") for i, name in enumerate(SEQUENCES)}
+        for subset in itertools.chain(*(itertools.combinations(SEQUENCES, size) for size in range(1, 5))):
+            for channel, (name, scan) in enumerate(scans.items()):
+                file = folder / f"{case}.{'+'.join(subset)}_{channel:04d}.nii.gz"
+                sitk.WriteImage(scan if name in subset else scan * 0, file)
+            shown = np.nonzero(sum(sitk.GetArrayFromImage(scans[name]) != 0 for name in subset))
+            if len(shown[0]):
+                boxes.setdefault(case, set()).add(tuple((axis.min(), axis.max()) for axis in shown))
+    return boxes
+
+
+def test_subsets_equal_predictions_of_blank_files(trained, tmp_path):
+    """Voxel by voxel, by the stock command."""
+    images, blank, stock, ours = (tmp_path / name for name in ("images", "blank", "stock", "ours"))
+    shutil.copytree(trained.raw / "imagesTs", images)
+    for path in images.glob("*_0001.nii.gz"):
+        scan = sitk.ReadImage(path)
+        scan[:, :, :9] = 0
+        sitk.WriteImage(scan, path)
+    boxes = write_with_blank_files(images, blank)
+    assert len(boxes) == 2
+    assert all(len(of_case) > 1 for of_case in boxes.values())  # to preprocess once would not do
+    words = (
+        "-d", trained.id, "-c", "3d_fullres", "-f", "0", "-p", INTRA_INTER, "-tr", "ShortIntraInter", "-device", "cpu",
+        "--disable_tta",
+    )  # fmt: skip
+    trained.run("nnUNetv2_predict", "-i", blank, "-o", stock, "-npp", "1", "-nps", "1", *words)
+    output = trained.run(
+        "rl_nnunet_evaluate_subsets", "-i", images, "-r", trained.raw / "labelsTs", "-o", ours, "--save_predictions",
+        "--erase", "enhancing_tumor=20", *words,
+    )  # fmt: skip
+    assert "| ● | ● | ○ | ○ |" in output
+    compared = list((ours / "predictions").glob("*/*.nii.gz"))
+    assert len(compared) == 2 * 15 - 1  # one case lacks FLAIR, and has nothing to predict from where only that is left
+    different = set()
+    for path in compared:
+        case = path.name.removesuffix(".nii.gz")
+        pair = [sitk.ReadImage(path), sitk.ReadImage(stock / f"{case}.{path.parent.name}.nii.gz")]
+        voxels, expected = map(sitk.GetArrayFromImage, pair)
+        np.testing.assert_array_equal(voxels, expected)
+        np.testing.assert_allclose(pair[0].GetOrigin(), pair[1].GetOrigin())
+        different.add(voxels.tobytes())
+    assert len(different) > 15  # they do depend on the subset
 
 
 def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_path):
