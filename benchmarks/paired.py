@@ -1,12 +1,15 @@
-"""Paired sequences, all there or one missing: RL-XAlign and the intra-/inter-modality agents against stock nnU-Net.
+"""Paired sequences, any of which may be missing: our trainers against what a user would do first.
 
-All rows have the same patch, encoder and decoder, number of seen patches and optimizer. Every model predicts the
-held-out cases with all sequences, and once per sequence with that one replaced by zeros.
+Every row of the table is a trainer with a number of steps, ``TRAINER:STEPS``, so that rows can be compared at equal
+patches (equal steps) or at equal time (steps by the ratio that ``cost_paired.py`` measures). All rows have the same
+patch and batch; stock nnU-Net has the encoder and decoder of ``RLXAlignSmallPlanner``. Every model predicts the
+held-out cases from each of the 2^N - 1 subsets of the sequences (``rl_nnunet_evaluate_subsets``, nnU-Net's convention).
 
 ``--data phantom``: BraTS look-alikes, regions WT, TC and ET; ``--data myops``: MyoPS 2020 (bSSFP, LGE and T2 of the
-heart), found through ``RL_NNUNET_DATA``, five cases held out.
+heart), found through ``RL_NNUNET_DATA``, eight cases held out. A finished run (row, seed) is not repeated, and a
+stopped one goes on.
 
-    python benchmarks/paired.py -o FOLDER --data phantom --epochs 6 --iterations 50
+    python benchmarks/paired.py -o FOLDER --data myops --seeds 0 1 2 --rows nnUNetTrainerModalityDropout:2000
 """
 
 from __future__ import annotations
@@ -14,29 +17,62 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pandas as pd
-import SimpleITK as sitk
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from workflow import Workplace, markdown, real_data, stock_plans
 
-DATASETS = {"phantom": "Dataset541_PhantomTumors", "myops": "Dataset542_MyoPS"}
-# The few, thick slices of MyoPS give 3D patches of one slice, on which nnU-Net's augmentation stumbles.
-CONFIGURATIONS = {"phantom": "3d_fullres", "myops": "2d"}
+from rl_nnunet.evaluation.subset_prediction import evaluate_subsets
+from rl_nnunet.evaluation.subsets import dice_per_case, mean_per_subset
+from rl_nnunet.evaluation.trained_model import TrainedModel
+
+
+class Data(NamedTuple):
+    """A data set of the benchmark, and what its plans are changed to."""
+
+    dataset: str
+    configuration: str
+    planning: tuple[str, ...] = ()
+    entries: dict[str, Any] = {}
+
+
+DATA = {
+    "phantom": Data("Dataset541_PhantomTumors", "3d_fullres"),
+    # The few, thick slices of MyoPS give 3D patches of one slice, on which nnU-Net's augmentation stumbles. At 2 mm a
+    # patch covers the heart, and a training and its evaluation take minutes on one core.
+    "myops": Data(
+        "Dataset542_MyoPS", "2d", ("-overwrite_target_spacing", "12", "2", "2"),
+        {"patch_size": [64, 64], "batch_size": 8},
+    ),
+}  # fmt: skip
 STOCK = "StockPlans"
-MODELS = {
-    "nnUNetTrainer": STOCK,
-    "RLXAlignTrainer": "RLXAlignSmallPlans",
-    "IntraInterTrainer": "IntraInterSmallPlans",
-    "IntraInterTrainerNoInter": "IntraInterSmallPlans",
-    "IntraInterTrainerNoAgents": "IntraInterSmallPlans",
-}
-MYOPS_HELD_OUT = ("Case3005", "Case3018", "Case3028", "Case3038", "Case3042")
+PLANNERS = ("RLXAlign", "IntraInter")
+DEFAULT_ROWS = (
+    "nnUNetTrainer",
+    "nnUNetTrainerModalityDropout",
+    "RLXAlignTrainer",
+    "IntraInterTrainerNoAgents",
+    "IntraInterTrainer",
+)
+MYOPS_HELD_OUT = (
+    "Case3005", "Case3011", "Case3018", "Case3023", "Case3028", "Case3038", "Case3040", "Case3042",
+)  # fmt: skip
 MYOPS_LABELS = ("background=0", "myocardium=200", "left_ventricle=500", "right_ventricle=600", "edema=1220",
                 "scar=2221")  # fmt: skip
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    trainer: str
+    steps: int
+
+    @property
+    def plans(self) -> str:
+        """Name of the plans that the trainer takes."""
+        return next((f"{name}SmallPlans" for name in PLANNERS if self.trainer.startswith(name)), STOCK)
 
 
 def convert_phantom(place: Workplace, size: int, cases: int, noise_sequence: str | None) -> None:
@@ -59,71 +95,40 @@ def convert_myops(place: Workplace, data: Path) -> None:
         "--branch", f"heart={images}:{case}_gd.nii.gz", "--channels", "heart=bSSFP,LGE,T2", "--labels", *MYOPS_LABELS,
         "--hold_out", *MYOPS_HELD_OUT, "-np", "1",
     )  # fmt: skip
-    file = place.path("nnUNet_raw", DATASETS["myops"], "dataset.json")
+    file = place.path("nnUNet_raw", DATA["myops"].dataset, "dataset.json")
     description = json.loads(file.read_text())
     del description["rl_nnunet"]
     file.write_text(json.dumps(description))
 
 
-def plan(place: Workplace, dataset: str, configuration: str) -> None:
-    """Plan with both planners on one patch size, and give stock nnU-Net the same patch, encoder and decoder."""
-    for planner in ("RLXAlignSmallPlanner", "IntraInterSmallPlanner"):
+def plan(place: Workplace, data: Data) -> None:
+    """Plan with both planners, and give all the same patch and batch: the table's, or those of the larger network."""
+    for planner in PLANNERS:
         place.command(
-            "rl_nnunet_plan_and_preprocess", "-d", dataset[7:10], "-pl", planner, "-c", configuration, "-npfp", "1",
-            "-np", "1", nnUNet_n_proc_DA="1",
+            "rl_nnunet_plan_and_preprocess", "-d", data.dataset[7:10], "-pl", f"{planner}SmallPlanner",
+            "-c", data.configuration, "-npfp", "1", "-np", "1", *data.planning, nnUNet_n_proc_DA="1",
         )  # fmt: skip
-    folder = place.path("nnUNet_preprocessed", dataset)
-    files = {planner: folder / f"{planner}SmallPlans.json" for planner in ("RLXAlign", "IntraInter")}
-    ours = {planner: json.loads(file.read_text()) for planner, file in files.items()}
-    configurations = {planner: plans["configurations"][configuration] for planner, plans in ours.items()}
-    # The larger network decides on the patch; strides and kernels belong to it.
-    for key in ("patch_size", "batch_size"):
-        configurations["RLXAlign"][key] = configurations["IntraInter"][key]
-    topology = ("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_blocks_per_stage",
-                "n_conv_per_stage_decoder")  # fmt: skip
-    arguments = {planner: entry["architecture"]["arch_kwargs"] for planner, entry in configurations.items()}
-    if any(arguments["RLXAlign"][key] != arguments["IntraInter"][key] for key in topology):
-        raise SystemExit("The planners chose different topologies; give them another -gpu_memory_target.")
-    files["RLXAlign"].write_text(json.dumps(ours["RLXAlign"]))
-    channels = range(len(arguments["IntraInter"]["modality_names"]))
-    stock = stock_plans(ours["IntraInter"], STOCK, tuple(channels), configurations["IntraInter"]["batch_size"],
-                        configuration)  # fmt: skip
+    folder = place.path("nnUNet_preprocessed", data.dataset)
+    files = {planner: folder / f"{planner}SmallPlans.json" for planner in PLANNERS}
+    plans = {planner: json.loads(file.read_text()) for planner, file in files.items()}
+    larger = plans["IntraInter"]["configurations"][data.configuration]
+    entries = data.entries or {key: larger[key] for key in ("patch_size", "batch_size")}
+    for planner, file in files.items():
+        plans[planner]["configurations"][data.configuration].update(entries)
+        file.write_text(json.dumps(plans[planner]))
+    channels = tuple(range(len(larger["normalization_schemes"])))
+    stock = stock_plans(plans["RLXAlign"], STOCK, channels, entries["batch_size"], data.configuration)
     (folder / f"{STOCK}.json").write_text(json.dumps(stock))
 
 
-def blank_copy(image: Path, folder: Path) -> Path:
-    """Return an all-zero image with the geometry of another."""
-    target = folder / image.name
-    if not target.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        sitk.WriteImage(sitk.ReadImage(str(image)) * 0, str(target), True)
-    return target
-
-
-def evaluate(place: Workplace, model: Path, dataset: str) -> dict[str, pd.Series]:
-    """Return the mean Dice per structure, with all sequences and with each missing."""
-    raw = place.path("nnUNet_raw", dataset)
-    names = json.loads((raw / "dataset.json").read_text())["channel_names"]
-    predictor = nnUNetPredictor(device=torch.device(place.device), allow_tqdm=False)
-    predictor.initialize_from_trained_model_folder(str(model), ("all",), "checkpoint_final.pth")
-    cases = sorted(path.name.removesuffix("_0000.nii.gz") for path in (raw / "imagesTs").glob("*_0000.nii.gz"))
-    results = {}
-    for missing in (None, *names):
-        column = "all" if missing is None else f"without {names[missing]}"
-        target = place.root / "predictions" / model.name / column.replace(" ", "_")
-        target.mkdir(parents=True, exist_ok=True)
-        images = [
-            [
-                str(blank_copy(image, place.root / "blank") if channel == missing else image)
-                for channel in names
-                for image in [raw / "imagesTs" / f"{case}_{int(channel):04}.nii.gz"]
-            ]
-            for case in cases
-        ]
-        predictor.predict_from_files(images, [str(target / case) for case in cases], overwrite=True,
-                                     num_processes_preprocessing=1, num_processes_segmentation_export=1)  # fmt: skip
-        results[column] = place.dice(raw / "labelsTs", target, model).mean()
-    return results
+def dice_of(place: Workplace, data: Data, model: Path) -> pd.DataFrame:
+    """Return the mean Dice of each subset (rows) and structure (columns) over the held-out cases."""
+    raw = place.path("nnUNet_raw", data.dataset)
+    counts = evaluate_subsets(
+        TrainedModel(model, ("all",)), raw / "imagesTs", raw / "labelsTs", model / "subsets", device=place.device,
+        mirroring=False, allow_tqdm=False,
+    )  # fmt: skip
+    return mean_per_subset(dice_per_case(counts)).drop(columns="cases")
 
 
 def inter_weights(model: Path) -> dict[str, float]:
@@ -141,52 +146,61 @@ def inter_weights(model: Path) -> dict[str, float]:
     return row
 
 
-def main() -> None:
-    """Run everything and print the tables."""
+def report(results: pd.DataFrame, key: str) -> str:
+    """Return the mean over the seeds and the spread (SD) of the last column, a row per trainer, in Markdown."""
+    rows = results.groupby("row", sort=False)
+    table = rows[[column for column in results if column not in ("row", "seed")]].mean()
+    table[f"{key} SD"] = rows[key].std(ddof=1)
+    table.index = [f"{row} ({len(rows.get_group(row))} seeds)" for row in table.index]
+    return markdown(table)
+
+
+def parse() -> argparse.Namespace:
+    """Return the arguments."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--data", choices=tuple(DATASETS), default="phantom")
-    parser.add_argument("--models", nargs="+", choices=tuple(MODELS), default=list(MODELS)[:3])
-    parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--iterations", type=int, default=50, help="per epoch")
+    parser.add_argument("--data", choices=tuple(DATA), default="phantom")
+    parser.add_argument("--rows", nargs="+", default=DEFAULT_ROWS, help="TRAINER:STEPS, or TRAINER with --steps")
+    parser.add_argument("--steps", type=int, default=1000, help="of rows that do not say; a multiple of 50")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--size", type=int, default=32, help="voxels along the longest axis of a phantom")
     parser.add_argument("--cases", type=int, default=20, help="training phantoms")
     parser.add_argument("--noise_sequence", help="this sequence of the phantoms is pure noise")
     parser.add_argument("--weights_only", action="store_true", help="report the inter agent's weights, no Dice")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
-    arguments = parser.parse_args()
-    place, dataset = Workplace(arguments.output, arguments.device), DATASETS[arguments.data]
-    configuration = CONFIGURATIONS[arguments.data]
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing and print the tables."""
+    arguments = parse()
+    place, data = Workplace(arguments.output, arguments.device), DATA[arguments.data]
     os.environ.update(place.variables)  # the predictor runs in this process
-    if not place.path("nnUNet_preprocessed", dataset, f"{STOCK}.json").is_file():
+    if not place.path("nnUNet_preprocessed", data.dataset, f"{STOCK}.json").is_file():
         if arguments.data == "phantom":
             convert_phantom(place, arguments.size, arguments.cases, arguments.noise_sequence)
         else:
             convert_myops(place, real_data("myops"))
-        plan(place, dataset, configuration)
-    dice, weights = [], {}
-    for trainer in arguments.models:
-        for seed in arguments.seeds:
-            model = place.train(dataset, f"{trainer}Benchmark", MODELS[trainer], arguments.epochs,
-                                arguments.iterations, seed, configuration)  # fmt: skip
-            if trainer.startswith("IntraInterTrainer") and not trainer.endswith(("NoInter", "NoAgents")):
-                weights[f"{trainer}, seed {seed}"] = inter_weights(model)
-            if not arguments.weights_only:
-                for column, means in evaluate(place, model, dataset).items():
-                    dice.append({"trainer": trainer, "seed": seed, "scans": column, **means})
-                pd.DataFrame(dice).to_csv(place.root / "dice.csv", index=False)
-            # nnU-Net names models without the seed: make room for the next.
-            kept = place.root / f"{model.name}_seed{seed}"
-            shutil.rmtree(kept, ignore_errors=True)
-            model.rename(kept)
-    print(f"{arguments.epochs * arguments.iterations} steps, seeds {arguments.seeds}\n")
-    if dice:
-        table = pd.DataFrame(dice).drop(columns="seed").groupby(["trainer", "scans"], sort=False).mean()
-        table.index = table.index.map(", ".join)
-        print(markdown(table), end="\n\n")
+        plan(place, data)
+    rows = [Row(name, int(steps or arguments.steps)) for name, _, steps in (r.partition(":") for r in arguments.rows)]
+    structures, subsets, weights = [], [], []
+    for seed in arguments.seeds:
+        for row in rows:
+            run = {"row": ":".join(map(str, row)), "seed": seed}
+            model = place.train(data.dataset, row.trainer, row.plans, row.steps, seed, data.configuration)
+            if arguments.weights_only:
+                weights.append({**run, **inter_weights(model)})
+                continue
+            dice = dice_of(place, data, model)
+            subsets.append({**run, **dice["mean"]})
+            structures.append({**run, **dice.loc["mean"]})
+            pd.DataFrame(subsets).to_csv(place.root / "subsets.csv", index=False)
+            print(subsets[-1], flush=True)
     if weights:
-        print(markdown(pd.DataFrame(weights).T))
+        print(markdown(pd.DataFrame(weights).set_index("row")))
+    else:
+        print(f"Mean over the structures\n\n{report(pd.DataFrame(subsets), 'mean')}\n")
+        print(f"Mean over the subsets\n\n{report(pd.DataFrame(structures), 'mean')}")
 
 
 if __name__ == "__main__":
