@@ -5,10 +5,17 @@ Losses and agents take these and nothing else from a network, so that either can
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+def to_device(values: Sequence[int] | Sequence[float], device: torch.device) -> Tensor:
+    """Return numbers of the host as a tensor on a device; the host does not wait for the copy."""
+    tensor = torch.tensor(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 class Alignment(NamedTuple):
@@ -25,7 +32,7 @@ class Alignment(NamedTuple):
     log_probability : Tensor
         Log-probability of the draw in nats, (L,).
     probabilities : Tensor
-        Probability of each rotation, (L, R).
+        Probability of each rotation, (L, R); 0 of those that the stage leaves out.
     """
 
     main: Tensor
@@ -51,12 +58,15 @@ class BranchOutput(NamedTuple):
         One per aligned stage; empty if no sample has two branches.
     link_samples : list of int
         Sample of each link of the alignments.
+    link_branches : list of pair of int
+        Main and auxiliary branch of each link: its direction.
     """
 
     logits: list[list[Tensor] | Tensor | None]
     samples: list[list[int]]
     alignments: list[Alignment]
     link_samples: list[int]
+    link_branches: list[tuple[int, int]]
 
     def mean_logits(self) -> list[Tensor] | Tensor:
         """Return the mean of the logits of each sample's present branches, in the structure of the logits."""
@@ -78,7 +88,7 @@ class BranchOutput(NamedTuple):
         total = first.new_zeros((batch_size, *first.shape[1:]))
         count = first.new_zeros((batch_size, *[1] * (first.ndim - 1)))
         for logits, indices in present:
-            index = torch.tensor(indices, device=first.device)
+            index = to_device(indices, first.device)
             total = total.index_add(0, index, logits)
             count[index] += 1
         return total / count

@@ -33,4 +33,4 @@ def test_mean_logits(samples, scales):
         else torch.randn(len(rows), 2, 4, 4)
         for rows in samples
     ]
-    torch.testing.assert_close(BranchOutput(logits, samples, [], []).mean_logits(), mean_logits(logits, samples))
+    torch.testing.assert_close(BranchOutput(logits, samples, [], [], []).mean_logits(), mean_logits(logits, samples))

@@ -16,7 +16,9 @@ class RLXAlignTrainerNoCMA(RLXAlignTrainer):
 class RLXAlignTrainerNoXAlign(RLXAlignTrainer):
     """Without RL-XAlign: the branches share the encoder and do not see each other."""
 
-    settings = replace(RLXAlignTrainer.settings, architecture={"aligned_stages": [], "windows": []})
+    settings = replace(
+        RLXAlignTrainer.settings, architecture={"aligned_stages": [], "windows": [], "turnable_axes": []}
+    )
 
 
 class RLXAlignTrainerNoAuxLoss(RLXAlignTrainer):

@@ -22,12 +22,13 @@ class RLXAlignSettings(TrainerSettings):
     alignment_loss : AlignmentLossConfig or None
         InfoNCE and cosine losses; None leaves them out.
     ppo : PPOConfig
-        Of every agent.
+        Of every agent. The discount is 0 instead of `PPOConfig`'s: the next patches do not depend on what was drawn for
+        these (see `rl_nnunet.agents.pose`).
     similarity : {"anatomical", "feature"}
         S of the agents' state and reward, see `rl_nnunet.agents.pose`.
     """
 
     adaptive_weights: AdaptiveWeightsConfig | None = field(default_factory=AdaptiveWeightsConfig)
     alignment_loss: AlignmentLossConfig | None = field(default_factory=AlignmentLossConfig)
-    ppo: PPOConfig = field(default_factory=PPOConfig)
+    ppo: PPOConfig = field(default_factory=lambda: PPOConfig(discount=0.0))
     similarity: SimilarityKind = "anatomical"

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent
 from rl_nnunet.agents.pose import PoseAgent, PoseReport
-from rl_nnunet.agents.rewards import label_cube
+from rl_nnunet.agents.rewards import anatomical_similarities, label_cube, sample_labels
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss
-from rl_nnunet.outputs import BranchOutput
+from rl_nnunet.outputs import BranchOutput, to_device
 from rl_nnunet.plans.rl_u2net import RLU2NetPlan
 from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, mean
@@ -148,35 +148,51 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
 
     # ---- training --------------------------------------------------------------------------------------------------
 
+    def train_step(self, batch: dict) -> dict:
+        """Train as nnU-Net does; tell the loss, which nnU-Net hands nothing else, whose branches are matched."""
+        self.loss.matched = batch.get("matched")
+        return super().train_step(batch)
+
     def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[PoseReport, dict[str, float | Tensor]]:
         """Return what the agents learn from; log the losses of branches and alignment, and AGWD's weights."""
         losses, self.loss.report = self.loss.report, None  # releases the step's feature maps
         output, names = losses.output, self.layout.names
         alignments = dict(zip(map(int, self.module.xalign), output.alignments, strict=False))
-        cubes = self._label_cubes(batch["target"], output) if alignments else None
+        similarities = self._similarities(batch["target"], output) if losses.matched_links else None
         values = {
             "alignment_loss": losses.alignment,
             **{f"train_loss_{names[b]}": value for b, value in losses.segmentation.items()},
             **{f"agwd_dice_{name}": w for name, w in zip(names, losses.dice_weights, strict=True)},
             **{f"agwd_cross_entropy_{name}": w for name, w in zip(names, losses.cross_entropy_weights, strict=True)},
         }
-        return PoseReport(batch, loss, self.progress, alignments, losses.dice, cubes), values
+        report = PoseReport(
+            batch,
+            loss,
+            self.progress,
+            alignments,
+            output.link_branches,
+            losses.matched_links,
+            losses.dice,
+            similarities,
+        )
+        return report, values
 
-    def _label_cubes(self, target: Target, output: BranchOutput) -> tuple[Tensor, Tensor] | None:
-        """Return the label cubes of the links' main and auxiliary samples, where the similarity is anatomical."""
-        if self.settings.similarity != "anatomical":
+    def _similarities(self, target: Target, output: BranchOutput) -> Tensor | None:
+        """Return the overlap of the links' label maps after every rotation, where the similarity is anatomical."""
+        if self.settings.similarity != "anatomical" or not output.alignments:
             return None
         num_classes = None if self.label_manager.has_regions else len(self.label_manager.foreground_labels)
         cubes = []
         for branch in range(len(self.layout.branches)):
-            labels = self._targets.take(finest(target), branch).to(self.device)
+            # nnU-Net leaves the batch on the host: a sample of the voxels is all that has to move.
+            labels = sample_labels(self._targets.take(finest(target), branch)).to(self.device, non_blocking=True)
             if self.label_manager.has_regions and self.label_manager.has_ignore_label:
                 labels = labels[:, :-1]
             cubes.append(label_cube(labels, num_classes))
         stacked = torch.stack(cubes)
-        links = torch.tensor(output.link_samples, device=self.device)
+        samples = to_device(output.link_samples, self.device)
         main, auxiliary = output.alignments[0].context["branches"].unbind(1)
-        return stacked[main, links], stacked[auxiliary, links]
+        return anatomical_similarities(stacked[main, samples], stacked[auxiliary, samples])
 
     def own_panels(self) -> Sequence[Panel]:
         """Return the branches' losses and pseudo Dice, AGWD's weights and the alignment loss."""

@@ -8,11 +8,24 @@ action the drawn rotations, reward ``(1 - L_Dice) + S``, next state that of this
 cross-modal feature similarity; by default ours is the overlap of the two label maps after the drawn rotations
 (`similarity="anatomical"`), because with feature similarity alone a policy can raise its reward without finding the
 pose. ``"feature"`` is the paper's.
+
+The paper's advantage (eq. 10) bootstraps from the next state, whose patches are others, whatever was drawn: that adds
+noise and nothing else, so that the trainer's discount is 0. With label maps, S of *every* rotation is known, and with
+it what was to be expected of the policy, ``sum_r pi(r) S_r``: it is the baseline, and the critic's guess is not needed.
+For one drawn rotation this is the exact expectation of the reward; for K_sel > 1, where S is the mean over the drawn
+ones, it is that of the first draw, which like every baseline that ignores the action leaves the gradient unbiased. The
+Dice under other rotations is not known without a forward pass for each: it stands in reward and baseline and cancels,
+so that the pose is learnt from S. With ``"feature"``, S is known of the drawn rotations only, and the critic is asked.
+
+Links between crops that need not show the same anatomy (unpaired samples that the loader forced no class upon) are not
+recorded. Their overlap says nothing of the pose, and a reward of 0 would be wrong: it would teach that any pose is bad
+there, and move the mean by which advantages are standardized.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,9 +34,8 @@ from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, StepReport
 from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
-from rl_nnunet.agents.rewards import anatomical_similarity
 from rl_nnunet.losses.alignment import feature_cosine
-from rl_nnunet.outputs import Alignment
+from rl_nnunet.outputs import Alignment, to_device
 from rl_nnunet.policies.pose import PosePolicy
 from rl_nnunet.progress_plot import Panel, most_frequent
 
@@ -38,16 +50,22 @@ class PoseReport(StepReport):
     ----------
     alignments : dict of int to Alignment
         By aligned stage; empty where no sample has two branches.
+    link_branches : sequence of pair of int
+        Main and auxiliary branch of each link.
+    matched_links : sequence of int
+        Which links join crops of the same anatomy.
     dice : dict of int to float
         Soft Dice of each present branch in this step, in [0, 1].
-    label_cubes : pair of Tensor or None
-        Of the links' main and auxiliary samples (see `rl_nnunet.agents.rewards.label_cube`); None takes the similarity
-        of the features.
+    similarities : Tensor or None
+        S of each link after every rotation, (L, R) (`rl_nnunet.agents.rewards.anatomical_similarities`); None takes
+        the similarity of the features.
     """
 
     alignments: dict[int, Alignment]
+    link_branches: Sequence[tuple[int, int]]
+    matched_links: Sequence[int]
     dice: dict[int, float]
-    label_cubes: tuple[Tensor, Tensor] | None
+    similarities: Tensor | None
 
 
 class PoseAgent(Agent):
@@ -84,49 +102,61 @@ class PoseAgent(Agent):
             *diagnostic_panels(name),
         )
 
-    def learn(self, report: PoseReport) -> dict[str, float]:
+    def learn(self, report: PoseReport) -> dict[str, float | Tensor]:
         """Record one training step, and update the policy if enough are collected.
 
-        Nothing is recorded where a Dice is not finite: an overflow under mixed precision, whose step nnU-Net skips too.
+        Nothing is recorded without matched links, or where a Dice is not finite: an overflow under mixed precision,
+        whose step nnU-Net skips too.
         """
-        if self.stage not in report.alignments or not all(map(math.isfinite, report.dice.values())):
+        is_finite = all(map(math.isfinite, report.dice.values()))
+        if self.stage not in report.alignments or not report.matched_links or not is_finite:
             return {}
-        alignment = report.alignments[self.stage]
+        alignment, similarities = report.alignments[self.stage], report.similarities
+        device = alignment.rotations.device
+        dice = to_device([float(report.dice[report.link_branches[i][0]]) for i in report.matched_links], device)
+        if len(report.matched_links) < len(report.link_branches):
+            links = to_device(report.matched_links, device)
+            alignment = select_links(alignment, links)
+            similarities = None if similarities is None else similarities[links]
         with torch.no_grad():
-            if report.label_cubes is None:
-                similarity = feature_cosine(alignment.main.float(), alignment.aligned.float())
+            if similarities is None:
+                similarity, expected = feature_cosine(alignment.main, alignment.aligned), None
             else:
-                similarity = anatomical_similarity(*report.label_cubes, alignment.rotations)
-        self._record(alignment, report.dice, similarity, report.progress)
-        update = self.ppo.update_if_ready()
-        return {**self._describe(alignment, report.dice, similarity), **diagnostics(update, f"stage{self.stage}")}
+                similarity = similarities.gather(1, alignment.rotations).mean(1)
+                expected = (alignment.probabilities * similarities).sum(1)
+            self._record(alignment, dice, similarity, expected, report.progress)
+            logs = self._describe(alignment.probabilities, dice, similarity)
+        return {**logs, **diagnostics(self.ppo.update_if_ready(), f"stage{self.stage}")}
 
-    def _record(self, alignment: Alignment, dice: dict[int, float], similarity: Tensor, progress: float) -> None:
-        directions = alignment.context["branches"]
-        main, auxiliary = directions.unbind(1)
-        dice_of_main = torch.tensor([dice[b] for b in main.tolist()], device=similarity.device)
-        next_state = torch.stack((dice_of_main, similarity, torch.full_like(similarity, progress)), dim=1)
+    def _record(
+        self, alignment: Alignment, dice: Tensor, similarity: Tensor, expected: Tensor | None, progress: float
+    ) -> None:
+        main, auxiliary = alignment.context["branches"].unbind(1)
+        next_state = torch.stack((dice, similarity, torch.full_like(similarity, progress)), dim=1)
         self.ppo.transitions.record(
             state=self.last_state[main, auxiliary],
             context=alignment.context,
             action=alignment.rotations,
             log_probability=alignment.log_probability,
-            reward=dice_of_main + similarity,
+            reward=dice + similarity,
             next_state=next_state,
+            baseline=None if expected is None else dice + expected,
         )
-        for direction in directions.unique(dim=0):
-            links = (directions == direction).all(1)
-            self.last_state[direction[0], direction[1]] = next_state[links].mean(0)
+        # The mean over the links of each direction; directions without a link keep their state.
+        flat = self.last_state.flatten(0, 1)
+        direction = main * self.last_state.shape[1] + auxiliary
+        total = torch.zeros_like(flat).index_add(0, direction, next_state)
+        count = torch.zeros_like(flat[:, 0]).index_add(0, direction, torch.ones_like(similarity))[:, None]
+        self.last_state = torch.where(count > 0, total / count.clamp(min=1), flat).view_as(self.last_state)
 
-    def _describe(self, alignment: Alignment, dice: dict[int, float], similarity: Tensor) -> dict[str, float]:
-        probabilities, name = alignment.probabilities, f"stage{self.stage}"
-        main = alignment.context["branches"][:, 0].tolist()
-        mean_similarity = similarity.mean().item()
+    def _describe(self, probabilities: Tensor, dice: Tensor, similarity: Tensor) -> dict[str, Tensor]:
+        """Return the step's log values, on the device: whoever logs fetches those of an epoch together."""
+        name = f"stage{self.stage}"
         return {
-            f"reward_{name}": sum(dice[b] for b in main) / len(main) + mean_similarity,
-            f"similarity_{name}": mean_similarity,
-            f"policy_entropy_{name}": torch.special.entr(probabilities).sum(1).mean().item(),
-            f"rotation_{name}": probabilities.mean(0).argmax().item(),
+            f"reward_{name}": (dice + similarity).mean(),
+            f"similarity_{name}": similarity.mean(),
+            f"policy_entropy_{name}": torch.special.entr(probabilities).sum(1).mean(),
+            f"rotation_{name}": probabilities.mean(0).argmax(),
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -137,3 +167,9 @@ class PoseAgent(Agent):
         """Restore what `state_dict` returned."""
         self.ppo.load_state_dict(state)
         self.last_state = state["last_state"].to(self.last_state.device)
+
+
+def select_links(alignment: Alignment, links: Tensor) -> Alignment:
+    """Return some links of an alignment."""
+    context = {name: x[links] for name, x in alignment.context.items()}
+    return Alignment(*(context if isinstance(x, dict) else x[links] for x in alignment))

@@ -240,13 +240,17 @@ class PPO:
         config, batch = self.config, self.transitions.take_all()
         totals: dict[str, Tensor] = {}
         with torch.enable_grad(), torch.autocast(batch["reward"].device.type, enabled=False):
-            # Advantages and targets come from the critic as it was during collection and stay fixed. Advantages are
-            # standardized over all transitions, so that a small last minibatch does no harm.
+            # Advantages and targets come from the critic as it was during collection and stay fixed; where the agent
+            # knows what was to be expected of the policy, that is the better baseline. Advantages are standardized
+            # over all transitions, so that a small last minibatch does no harm.
             with torch.no_grad():
                 next_value = self.critic(batch["next_state"]).masked_fill(batch["terminal"], 0)
-                advantage = standardize(
-                    one_step_advantage(batch["reward"], self.critic(batch["state"]), next_value, config.discount)
-                )
+                if "baseline" in batch:
+                    advantage = standardize(batch["reward"] - batch["baseline"])
+                else:
+                    advantage = standardize(
+                        one_step_advantage(batch["reward"], self.critic(batch["state"]), next_value, config.discount)
+                    )
             batch |= {"next_value": next_value, "advantage": advantage}
             for _ in range(config.epochs):
                 for indices in torch.randperm(count).split(config.minibatch_size):

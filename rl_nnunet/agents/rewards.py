@@ -2,7 +2,8 @@
 
 - **S of RL-U2Net, eq. 8 and 9.** The paper calls it the cross-modal feature similarity. Where both label maps exist, as
   in training, their overlap after the rotation says the same of the anatomy, without the modalities' noise
-  (`anatomical_similarity`).
+  (`anatomical_similarities`). Two crops around one structure do not show it in the same place, and a rotation cannot
+  shift: label maps are centered on their foreground first, or the rotation that happens to cover the offset wins.
 - **p_t of the weight agents** (Zhu et al., see `rl_nnunet.networks.intra_inter_net`, section 2.3): the softmax
   probability of the true class of a volume. A segmentation has one such probability per voxel. We average it over the
   voxels of each class and then over the classes that occur: in a plain average over voxels, the background, which is
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 
 from rl_nnunet.losses.alignment import check_maps
 from rl_nnunet.policies.pose import average_to_cube
-from rl_nnunet.policies.rotations import rotate
+from rl_nnunet.policies.rotations import rotate_all
 
 LABEL_EDGE = 32
 """Label maps are sampled to at most this edge in voxels before they are averaged to a cube; a whole patch of one-hot
@@ -26,8 +27,45 @@ LABEL_GRID = 16
 """Edge in voxels of the cube on which label maps are turned and compared."""
 
 
+def sample_labels(labels: Tensor) -> Tensor:
+    """Return label maps (samples, channels, *spatial) at every n-th voxel, at most `LABEL_EDGE` along an axis."""
+    for axis in range(2, labels.ndim):
+        extent = labels.shape[axis]
+        if extent > LABEL_EDGE:
+            positions = (torch.arange(LABEL_EDGE, device=labels.device) + 0.5) * extent / LABEL_EDGE
+            labels = labels.index_select(axis, positions.long())
+    return labels
+
+
+def center_on_foreground(maps: Tensor) -> Tensor:
+    """Shift each sample's maps so that the center of their mass lies in the middle; by fractions of a voxel, linearly.
+
+    Parameters
+    ----------
+    maps : Tensor
+        (samples, classes, *spatial), not negative. All classes of a sample are shifted alike.
+
+    Returns
+    -------
+    Tensor
+        Same shape; what comes in from outside is 0. Samples without any foreground stay as they are.
+    """
+    mass, shape = maps.sum(1), maps.shape[2:]
+    total = mass.flatten(1).sum(1).clamp(min=1e-6)
+    centers = []
+    for axis, extent in enumerate(shape):
+        # -1 and 1 are the ends of the axis, as affine_grid has it.
+        positions = (torch.arange(extent, device=maps.device) + 0.5) * (2 / extent) - 1
+        others = [1 + other for other in range(len(shape)) if other != axis]
+        centers.append((mass.sum(others) * positions).sum(1) / total)
+    shift = torch.stack(centers[::-1], dim=1).unsqueeze(2)  # torch counts the axes from the last one
+    identity = torch.eye(len(shape), device=maps.device).expand(len(maps), -1, -1)
+    grid = F.affine_grid(torch.cat((identity, shift), dim=2), list(maps.shape), align_corners=False)
+    return F.grid_sample(maps, grid, align_corners=False)
+
+
 def label_cube(labels: Tensor, num_classes: int | None) -> Tensor:
-    """Return foreground label maps averaged to a cube.
+    """Return foreground label maps, centered on their foreground and averaged to a cube.
 
     Parameters
     ----------
@@ -41,23 +79,17 @@ def label_cube(labels: Tensor, num_classes: int | None) -> Tensor:
     Tensor
         (samples, classes or regions, 16, ...) in [0, 1].
     """
-    size = [min(edge, LABEL_EDGE) for edge in labels.shape[2:]]
-    sampled = F.interpolate(labels.float(), size=size, mode="nearest-exact")
+    sampled = sample_labels(labels)
     if num_classes is not None:
-        sampled = torch.cat([sampled == label for label in range(1, num_classes + 1)], dim=1).float()
-    return average_to_cube(sampled, LABEL_GRID)
+        sampled = torch.cat([sampled == label for label in range(1, num_classes + 1)], dim=1)
+    return average_to_cube(center_on_foreground(sampled.float()), LABEL_GRID)
 
 
-def anatomical_similarity(main: Tensor, auxiliary: Tensor, rotations: Tensor) -> Tensor:
-    """Return the overlap of label cubes after each link's drawn rotations, averaged over them, (L,) in [0, 1]."""
-    dimension = main.ndim - 2
-    turned = [
-        torch.stack([rotate(one, index, dimension) for index in drawn])
-        for one, drawn in zip(auxiliary, rotations.tolist(), strict=True)
-    ]
-    drawn = rotations.shape[1]
-    overlap = label_overlap(main.repeat_interleave(drawn, dim=0), torch.cat(turned))
-    return overlap.view(-1, drawn).mean(1)
+def anatomical_similarities(main: Tensor, auxiliary: Tensor) -> Tensor:
+    """Return the overlap of label cubes after every rotation of the auxiliary one, (L, R) in [0, 1]."""
+    rotated = rotate_all(auxiliary, main.ndim - 2)
+    overlap = label_overlap(main.repeat(len(rotated), *[1] * (main.ndim - 1)), rotated.flatten(0, 1))
+    return overlap.view(len(rotated), len(main)).T
 
 
 def label_overlap(main_labels: Tensor, auxiliary_labels: Tensor) -> Tensor:

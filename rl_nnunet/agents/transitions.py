@@ -31,6 +31,7 @@ class Transitions:
         reward: Tensor,
         next_state: Tensor,
         terminal: Tensor | None = None,
+        baseline: Tensor | None = None,
     ) -> None:
         """Store n transitions as detached, contiguous copies (float32 where floating point) on their device.
 
@@ -50,15 +51,20 @@ class Transitions:
         terminal : Tensor, optional
             Booleans, shape (n,): the episode ended with this action, and nothing that follows `next_state` counts.
             None where it goes on.
+        baseline : Tensor, optional
+            Shape (n,): what was to be expected of the policy, whatever it did. Where given, ``reward - baseline`` is
+            the advantage, and the critic is not asked. Given in every call, or in none.
 
         Raises
         ------
         ValueError
-            If a shape is not as stated.
+            If a shape is not as stated, or some transitions have a baseline and others have none.
         """
         n = len(reward) if reward.dim() == 1 else -1
         terminal = torch.zeros_like(reward, dtype=torch.bool) if terminal is None else terminal
-        shapes = {name: tuple(x.shape) for name, x in {**context, "action": action, "terminal": terminal}.items()}
+        optional = {} if baseline is None else {"baseline": baseline}
+        others = {**context, "action": action, "terminal": terminal, **optional}
+        shapes = {name: tuple(x.shape) for name, x in others.items()}
         valid = reward.shape == log_probability.shape == (n,) and state.dim() == 2
         valid = valid and state.shape == next_state.shape and len(state) == n
         if not valid or any(shape[:1] != (n,) for shape in shapes.values()):
@@ -67,6 +73,8 @@ class Transitions:
                 f"{tuple(next_state.shape)}, log_probability {tuple(log_probability.shape)}, "
                 f"reward {tuple(reward.shape)}, {shapes}."
             )
+        if self._chunks and ("baseline" in self._chunks[0]) != bool(optional):
+            raise ValueError("Either all transitions have a baseline, or none.")
         self._chunks.append(
             {
                 "state": _stored(state),
@@ -76,6 +84,7 @@ class Transitions:
                 "reward": _stored(reward),
                 "next_state": _stored(next_state),
                 "terminal": _stored(terminal),
+                **{name: _stored(x) for name, x in optional.items()},
             }
         )
 

@@ -1,7 +1,9 @@
 """Batches of unpaired data: each sample is one case per branch, cropped and augmented independently.
 
 Where a sample is forced to contain foreground, its branches are centered on the same class: what is aligned is then
-the same anatomy, although the patients differ. Cropping, padding, oversampling and augmentation are nnU-Net's own
+the same anatomy, although the patients differ. Other samples need not show the same, and the batch says which do
+(`matched`). Mirroring is the one part of the augmentation that all branches of a sample share: no rotation undoes the
+mirroring of one of them. Cropping, padding, oversampling and augmentation are nnU-Net's own
 loader, one per branch.
 """
 
@@ -18,6 +20,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from rl_nnunet.branches import Branch, BranchLayout
+from rl_nnunet.dataloading.shared_mirroring import SharedMirroring
 from rl_nnunet.errors import InputError
 from rl_nnunet.presence.cases import branches_of_case
 from rl_nnunet.targets import join_targets
@@ -64,13 +67,23 @@ def cases_per_branch(dataset: nnUNetBaseDataset, layout: BranchLayout) -> dict[s
 
 
 class ClassMatchedLoader(nnUNetDataLoader):
-    """nnU-Net's loader with the forced classes of a batch given from outside."""
+    """nnU-Net's loader with the forced classes of a batch given from outside.
+
+    Attributes
+    ----------
+    forced_classes : sequence
+        Per sample of the next batch, the class that it is centered on if it has to contain foreground.
+    follows : list of bool
+        Per sample of the last batch, whether it was.
+    """
 
     forced_classes: Sequence[Any] = ()
+    follows: Sequence[bool] = ()
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Generate a batch; where sample j has to contain foreground, it is centered on ``forced_classes[j]``."""
         self._class_of_next_sample = iter(self.forced_classes)
+        self.follows = []
         return super().generate_train_batch()
 
     def get_bbox(
@@ -86,8 +99,10 @@ class ClassMatchedLoader(nnUNetDataLoader):
         nnU-Net's loader asks once per sample, in order.
         """
         wanted = next(self._class_of_next_sample)
+        is_there = class_locations is not None and len(class_locations.get(wanted, ())) > 0
+        self.follows.append(force_fg and is_there)
         if force_fg and class_locations is not None:
-            overwrite_class = wanted if wanted in class_locations else None
+            overwrite_class = wanted if is_there else None
         return super().get_bbox(data_shape, force_fg, class_locations, overwrite_class, verbose)
 
 
@@ -137,11 +152,13 @@ class UnpairedDataLoader(DataLoader):
                 f"None of the {len(dataset.identifiers)} {'training' if needs_every_branch else 'validation'} cases of "
                 f"this fold has the branch {self.missing[0]}; give splits_final.json folds with cases of every branch."
             )
+        augmentations = {branch.name: transforms(branch.channels) for branch in layout.branches if cases[branch.name]}
+        self.mirroring = SharedMirroring(list(augmentations.values()))
         self.loaders = {
             branch.name: ClassMatchedLoader(
                 BranchDataset(dataset, branch, cases[branch.name]),
                 label_manager=label_manager,
-                transforms=transforms(branch.channels),
+                transforms=augmentations[branch.name],
                 **loader_options,
             )
             for branch in layout.branches
@@ -149,15 +166,17 @@ class UnpairedDataLoader(DataLoader):
         }
 
     def generate_train_batch(self) -> dict[str, Any]:
-        """Return ``data`` (samples, channels, *spatial), ``target`` and ``keys``.
+        """Return ``data`` (samples, channels, *spatial), ``target``, ``keys`` and ``matched``.
 
         The targets of the branches lie behind each other in the channel axis, as one tensor or, with deep supervision,
-        one per scale. ``keys`` holds per branch the case of each sample.
+        one per scale. ``keys`` holds per branch the case of each sample. ``matched`` is a list of booleans: whether all
+        branches of a sample are centered on one class.
         """
         # The global generator, as in nnU-Net's loader, whose background processes seed it each on its own.
         draws = np.random.randint(len(self.classes), size=self.batch_size)  # noqa: NPY002
         chosen = [self.classes[i] for i in draws]
         batches = {}
+        self.mirroring.start_batch()
         for name, loader in self.loaders.items():
             loader.forced_classes = chosen
             batches[name] = loader.generate_train_batch()
@@ -172,4 +191,5 @@ class UnpairedDataLoader(DataLoader):
             # Nobody looks at the target of a branch that is not there: any of the right shape will do.
             targets.append((batch or example)["target"])
             keys[branch.name] = list(batch["keys"]) if batch else []
-        return {"data": data, "target": join_targets(targets), "keys": keys}
+        matched = [all(follows) for follows in zip(*(loader.follows for loader in self.loaders.values()), strict=True)]
+        return {"data": data, "target": join_targets(targets), "keys": keys, "matched": matched}

@@ -1,7 +1,8 @@
 """Losses that pull the aligned map of the auxiliary branch towards the main branch's map: eq. 17 of RL-U2Net.
 
-``L_align = alpha L_InfoNCE + beta L_Cosine``; the weights belong to whoever adds them up. Both are computed in
-float32, also under autocast.
+``L_align = alpha L_InfoNCE + beta L_Cosine``; the weights belong to whoever adds them up. Both are for links of one
+direction (one main and one auxiliary branch), between crops of the same anatomy. They are computed in float32, also
+under autocast.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def info_nce(main: Tensor, aligned: Tensor, temperature: float = 0.1, grid: int 
 
     RL-U2Net names van den Oord et al. 2018 for this loss and does not say what the negatives are. Whole samples
     would leave a single negative at nnU-Net's usual batch size of 2, and none at 1; positions give many, and ask
-    for what alignment is about, that the same place looks alike and other places do not.
+    for what alignment is about, that the same place looks alike and other places do not. The maps are those of one
+    direction: in a softmax over both, the aligned map of the way back, which for aligned branches is the main map
+    itself, is a negative that equals the positive, and ln 2 is left.
 
     Parameters
     ----------
@@ -45,8 +48,10 @@ def info_nce(main: Tensor, aligned: Tensor, temperature: float = 0.1, grid: int 
     Returns
     -------
     Tensor
-        Scalar, float32, in nats: 0 at best, the logarithm of the number of positions (B times at most
-        grid^spatial axes) for maps without information.
+        Scalar, float32, in nats. With N positions (B times at most grid^spatial axes) it is at least
+        ``log(1 + (N - 1) exp(-N / ((N - 1) temperature)))``, 0.005 for 128: cosines are bounded, and N directions
+        cannot all be opposite. Equal maps reach it where their N vectors form a simplex. It is log N for maps without
+        information.
 
     Raises
     ------

@@ -3,6 +3,9 @@
 Dice and cross entropy come from outside (nnU-Net's own classes, so that ignore label, regions, deep supervision and
 batch Dice keep working) and are given twice, once for each term, because eq. 18-19 balance each on its own.
 
+The alignment losses are means over directions, each with a softmax of its own, and count only links between crops of
+the same anatomy: pulling a liver towards a heart because both came up in one batch teaches nothing.
+
 The paper's data are unpaired, and each branch is judged on its own. Paired branches share one label map and are
 predicted together, hence the mean of their logits is judged, too: a branch that is trained alone learns to deny a
 structure that its modality does not show, and in the mean it then outvotes the branch that sees it.
@@ -18,7 +21,7 @@ from torch import Tensor, nn
 
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.alignment import cosine_embedding, info_nce
-from rl_nnunet.outputs import Alignment, BranchOutput
+from rl_nnunet.outputs import Alignment, BranchOutput, to_device
 from rl_nnunet.targets import BranchTargets, Target
 
 
@@ -56,6 +59,8 @@ class LossReport:
         AGWD's weight of every branch.
     alignment : float
         The alignment loss before its weight.
+    matched_links : list of int
+        Which links of the output join crops of the same anatomy.
     output : BranchOutput
         The network's output.
     """
@@ -65,6 +70,7 @@ class LossReport:
     dice_weights: list[float]
     cross_entropy_weights: list[float]
     alignment: float
+    matched_links: list[int]
     output: BranchOutput
 
 
@@ -81,6 +87,14 @@ class BranchedLoss(nn.Module):
         AGWD for either term; None weighs all branches equally (the ablation "w/o AGWD").
     alignment : AlignmentLossConfig or None
         None leaves the alignment losses out (the ablation "w/o auxiliary loss").
+
+    Attributes
+    ----------
+    matched : sequence of bool or None
+        Whether the branches of each sample show the same anatomy, in the batch that comes next; None where all do, as
+        in paired data. nnU-Net hands outputs and targets to a loss and nothing else, so that the trainer sets it.
+    report : LossReport or None
+        Of the last step.
     """
 
     def __init__(
@@ -99,6 +113,7 @@ class BranchedLoss(nn.Module):
         self.dice_weights = dice_weights
         self.cross_entropy_weights = cross_entropy_weights
         self.alignment = alignment
+        self.matched: Sequence[bool] | None = None
         self.report: LossReport | None = None
 
     def forward(self, output: BranchOutput | Tensor | list[Tensor], target: Target) -> Tensor:
@@ -114,19 +129,22 @@ class BranchedLoss(nn.Module):
                 cross_entropy[branch] = torch.as_tensor(
                     self.cross_entropy(logits, branch_target), dtype=torch.float32, device=dice[branch].device
                 )
-        dice_total, dice_weights = self._balance(dice, self.dice_weights)
-        entropy_total, entropy_weights = self._balance(cross_entropy, self.cross_entropy_weights)
-        alignment = self._alignment(output.alignments, device=dice_total.device)
-        # One transfer from the device for everything that is reported.
+        matched_links = [i for i, s in enumerate(output.link_samples) if self.matched is None or self.matched[s]]
+        alignment = self._alignment(output, matched_links, device=next(iter(dice.values())).device)
+        # One transfer from the device for everything that is reported, and that AGWD weighs by.
         keys = list(dice)
         values = torch.stack([*dice.values(), *cross_entropy.values(), alignment]).detach().float().tolist()
-        dice_values, entropy_values = values[: len(keys)], values[len(keys) : -1]
+        dice_values = dict(zip(keys, values, strict=False))
+        entropy_values = dict(zip(keys, values[len(keys) :], strict=False))
+        dice_total, dice_weights = self._balance(dice, dice_values, self.dice_weights)
+        entropy_total, entropy_weights = self._balance(cross_entropy, entropy_values, self.cross_entropy_weights)
         self.report = LossReport(
-            dice={b: -v for b, v in zip(keys, dice_values, strict=True)},
-            segmentation={b: 1 + d + c for b, d, c in zip(keys, dice_values, entropy_values, strict=True)},
+            dice={b: -value for b, value in dice_values.items()},
+            segmentation={b: 1 + value + entropy_values[b] for b, value in dice_values.items()},
             dice_weights=dice_weights,
             cross_entropy_weights=entropy_weights,
             alignment=values[-1],
+            matched_links=matched_links,
             output=output,
         )
         total = dice_total + entropy_total
@@ -139,18 +157,29 @@ class BranchedLoss(nn.Module):
         decision = output.mean_logits()
         return self.dice(decision, target) + self.cross_entropy(decision, target)
 
-    def _balance(self, losses: dict[int, Tensor], weights: AdaptiveWeights | None) -> tuple[Tensor, list[float]]:
+    def _balance(
+        self, losses: dict[int, Tensor], values: dict[int, float], weights: AdaptiveWeights | None
+    ) -> tuple[Tensor, list[float]]:
         if weights is None:
             return sum(losses.values()), [1.0] * self.targets.num_branches
-        current = weights.update(losses)
-        return sum(current[branch] * loss for branch, loss in losses.items()), current.tolist()
+        current = weights.update(values).tolist()
+        return sum(current[branch] * loss for branch, loss in losses.items()), current
 
-    def _alignment(self, alignments: Sequence[Alignment], device: torch.device) -> Tensor:
-        if self.alignment is None or not alignments:
+    def _alignment(self, output: BranchOutput, matched_links: Sequence[int], device: torch.device) -> Tensor:
+        """Return the mean of the alignment losses over stages and over the matched links of every direction."""
+        if self.alignment is None or not matched_links:
             return torch.zeros((), device=device)
-        losses = [
-            self.alignment.info_nce * info_nce(a.main, a.aligned)
-            + self.alignment.cosine * cosine_embedding(a.main, a.aligned)
-            for a in alignments
-        ]
-        return sum(losses) / len(losses)
+        directions: dict[tuple[int, int], list[int]] = {}
+        for link in matched_links:
+            directions.setdefault(output.link_branches[link], []).append(link)
+        total = torch.zeros((), device=device)
+        for links in directions.values():
+            index, share = to_device(links, device), len(links) / len(matched_links)
+            total = total + share * sum(self._alignment_of(a, index) for a in output.alignments)
+        return total / len(output.alignments)
+
+    def _alignment_of(self, alignment: Alignment, links: Tensor) -> Tensor:
+        main, aligned = alignment.main.index_select(0, links), alignment.aligned.index_select(0, links)
+        return self.alignment.info_nce * info_nce(main, aligned) + self.alignment.cosine * cosine_embedding(
+            main, aligned
+        )

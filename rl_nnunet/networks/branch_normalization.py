@@ -56,7 +56,7 @@ class BranchAffine(nn.Module):
 
 
 def separate_normalizations(module: nn.Module, num_branches: int) -> BranchRows:
-    """Give every affine normalization within a module a scale and a shift per branch; return what tells it the branches.
+    """Give every affine normalization within a module a scale and shift per branch; return what tells the branches.
 
     Raises
     ------

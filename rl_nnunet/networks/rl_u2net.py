@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
-from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig
-from rl_nnunet.outputs import BranchOutput
+from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig, make_links
+from rl_nnunet.outputs import Alignment, BranchOutput
 from rl_nnunet.presence.patches import rows_of, tell_present
 
 
@@ -56,6 +56,8 @@ class RLU2Net(nn.Module):
         Encoder stages with an XAlign module; empty for two independent U-Nets with a shared encoder.
     windows : sequence of sequence of int
         Attention window of each aligned stage.
+    turnable_axes : sequence of sequence of int, optional
+        Axes that rotations may exchange at each aligned stage (see `XAlign`); all by default.
     branch_dropout : float
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
@@ -67,8 +69,8 @@ class RLU2Net(nn.Module):
     Raises
     ------
     ValueError
-        If the branches do not use every input channel once, windows and aligned stages do not match, or the backbone
-        cannot be built.
+        If the branches do not use every input channel once, windows or turnable axes and aligned stages do not match,
+        or the backbone cannot be built.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class RLU2Net(nn.Module):
         blank_values: Sequence[float],
         aligned_stages: Sequence[int],
         windows: Sequence[Sequence[int]],
+        turnable_axes: Sequence[Sequence[int]] | None = None,
         branch_dropout: float = 0.25,
         xalign: dict[str, Any] | None = None,
         **backbone: Any,
@@ -92,6 +95,9 @@ class RLU2Net(nn.Module):
             raise ValueError(f"the branches {branches} must use each of the {input_channels} channels exactly once")
         if len(windows) != len(aligned_stages):
             raise ValueError(f"{len(aligned_stages)} aligned stages need as many windows, not {len(windows)}")
+        turnable = [None] * len(aligned_stages) if turnable_axes is None else turnable_axes
+        if len(turnable) != len(aligned_stages):
+            raise ValueError(f"{len(aligned_stages)} aligned stages need as many turnable_axes, not {len(turnable)}")
         self.branches = [list(channels) for channels in branches]
         self.branch_names = list(branch_names)
         self.branch_dropout = branch_dropout
@@ -100,11 +106,12 @@ class RLU2Net(nn.Module):
         self.encoder = plan.build_encoder()
         self.decoder = BranchDecoders(plan.build_decoder(self.encoder, num_classes, deep_supervision) for _ in branches)
         config = XAlignConfig(**(xalign or {}))
+        self.feeds_encoder = config.feeds == "encoder"
         self.xalign = nn.ModuleDict(
             {
                 str(stage): XAlign(plan.features_per_stage[stage], plan.dimension, len(branches), window, config,
-                                   plan.block_options, plan.kernel_sizes[stage])
-                for stage, window in zip(aligned_stages, windows, strict=True)
+                                   plan.block_options, plan.kernel_sizes[stage], axes)
+                for stage, window, axes in zip(aligned_stages, windows, turnable, strict=True)
             }
         )  # fmt: skip
 
@@ -140,19 +147,26 @@ class RLU2Net(nn.Module):
             for stem, indices, channels in zip(self.stems, samples, self.branches, strict=True)
             if indices
         ]
-        skips = list(self.encoder(torch.cat(stems)))
-        links, link_samples = self._links(samples, x.device)
-        alignments = []
-        if link_samples:
-            for stage, module in self.xalign.items():
-                skips[int(stage)], alignment = module(skips[int(stage)], links)
-                alignments.append(alignment)
+        links, link_samples, link_branches = self._links(samples, x.device)
+        skips, alignments = self._encode(torch.cat(stems), links)
         logits, start = [], 0
         for decoder, indices in zip(self.decoder, samples, strict=True):
             rows = slice(start, start + len(indices))
             logits.append(decoder([skip[rows] for skip in skips]) if indices else None)
             start += len(indices)
-        return BranchOutput(logits, samples, alignments, link_samples)
+        return BranchOutput(logits, samples, alignments, link_samples, link_branches)
+
+    def _encode(self, x: Tensor, links: Links | None) -> tuple[list[Tensor], list[Alignment]]:
+        """Run the encoder stage by stage; return the maps for the skips, and what was aligned."""
+        skips, alignments = [], []
+        for stage, encoder_stage in enumerate(self.encoder.stages):
+            x = skip = encoder_stage(x)
+            if links is not None and str(stage) in self.xalign:
+                skip, alignment = self.xalign[str(stage)](skip, links)
+                alignments.append(alignment)
+                x = skip if self.feeds_encoder else x
+            skips.append(skip)
+        return skips, alignments
 
     @torch.compiler.disable
     def samples_per_branch(self, x: Tensor) -> tuple[Tensor, list[list[int]]]:
@@ -161,8 +175,13 @@ class RLU2Net(nn.Module):
         return x, rows_of(present)
 
     @torch.compiler.disable
-    def _links(self, samples: list[list[int]], device: torch.device) -> tuple[Links, list[int]]:
-        """Return all links between branches of one sample; in training, dropout leaves some samples without."""
+    def _links(
+        self, samples: list[list[int]], device: torch.device
+    ) -> tuple[Links | None, list[int], list[tuple[int, int]]]:
+        """Return all links between branches of one sample, with their samples and directions on the host.
+
+        In training, dropout leaves some samples without. The first is None where there is no link.
+        """
         pairs = [(sample, branch) for branch, indices in enumerate(samples) for sample in indices]
         if self.training and self.branch_dropout > 0:
             alone = (torch.rand(1 + max(s for s, _ in pairs)) < self.branch_dropout).tolist()
@@ -174,8 +193,8 @@ class RLU2Net(nn.Module):
             for other, (other_sample, other_branch) in enumerate(pairs)
             if sample == other_sample and branch != other_branch and not alone[sample]
         ]
-        table = torch.tensor(chosen, dtype=torch.long, device=device).view(-1, 5)
-        return Links(table[:, 0], table[:, 1], table[:, 2:4]), [link[4] for link in chosen]
+        links = make_links([link[:4] for link in chosen], device) if chosen else None
+        return links, [link[4] for link in chosen], [link[2:4] for link in chosen]
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
         """Return the number of feature-map values of one sample with all branches; nnU-Net plans memory with it.

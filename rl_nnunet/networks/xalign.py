@@ -5,6 +5,10 @@ branches that are both present, each sample has two links; every branch is main 
 weights serves all directions, because the encoder is shared and its features live in one space; what is specific to a
 direction is the policy.
 
+Where the aligned maps go, the paper leaves open: its text makes ``F^i`` of ``F^(i-1)`` "for subsequent segmentation
+tasks" (the encoder goes on with them), its overview calls RL-XAlign "inserted between encoders" and hands the aligned
+features to the decoders (the skips). `XAlignConfig.feeds` offers both.
+
 The order is the paper's: the attention's output carries auxiliary content at auxiliary positions (queries and keys
 share a window), then the pose policy turns it. The aligned map is the mean over the drawn rotations. With several
 auxiliary branches it is also the mean over them (the paper has two branches).
@@ -19,34 +23,57 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
 from rl_nnunet.networks.cross_modal_attention import CrossModalAttention
-from rl_nnunet.outputs import Alignment
+from rl_nnunet.outputs import Alignment, to_device
 from rl_nnunet.policies.pose import PolicyKind, PosePolicy
-from rl_nnunet.policies.rotations import rotate_to_grid
+from rl_nnunet.policies.rotations import rotate_to_grid, rotation_matrices, turning
 
 FusionKind = Literal["gated", "fixed"]
+Consumer = Literal["skips", "encoder"]
 
 
 class Links(NamedTuple):
-    """Which rows of a feature map look at which, all of length L.
+    """Which rows of a feature map look at which: L links of U main rows, on the device of the map.
 
     Attributes
     ----------
     main, auxiliary : Tensor
-        Rows of the feature map.
+        Rows of the feature map, (L,).
     branches : Tensor
         (L, 2): index of the main and of the auxiliary branch.
+    fused_rows : Tensor
+        The main rows, each once, (U,), in the order in which the links name them.
+    position : Tensor
+        Where the main row of each link stands in `fused_rows`, (L,).
+    counts : Tensor
+        Links of each main row, (U,).
     """
 
     main: Tensor
     auxiliary: Tensor
     branches: Tensor
+    fused_rows: Tensor
+    position: Tensor
+    counts: Tensor
+
+
+def make_links(links: Sequence[tuple[int, int, int, int]], device: torch.device) -> Links:
+    """Return links given on the host as (main row, auxiliary row, main branch, auxiliary branch), in one transfer."""
+    main = [link[0] for link in links]
+    fused_rows = list(dict.fromkeys(main))
+    positions = [fused_rows.index(row) for row in main]
+    counts = [main.count(row) for row in fused_rows]
+    flat = [number for link in links for number in link] + positions + fused_rows + counts
+    sizes = (4 * len(links), len(links), len(fused_rows), len(fused_rows))
+    table, position, rows, count = to_device(flat, device).split(sizes)
+    table = table.view(-1, 4)
+    return Links(table[:, 0], table[:, 1], table[:, 2:], rows, position, count)
 
 
 @dataclass(frozen=True)
@@ -68,6 +95,9 @@ class XAlignConfig:
         See `rl_nnunet.policies.pose`.
     cross_modal_attention : bool
         False fuses the turned auxiliary map itself (the paper's ablation "w/o CMA").
+    feeds : {"skips", "encoder"}
+        Whether the fused maps go to the decoders alone, or also to the next stage of the encoder, see the module's
+        text. "skips" keeps the features of a branch free of the others up to its decoder.
     """
 
     selected_rotations: int = 1
@@ -76,10 +106,13 @@ class XAlignConfig:
     initial_gate: float = 0.05
     policy: PolicyKind = "contextual"
     cross_modal_attention: bool = True
+    feeds: Consumer = "skips"
 
     def __post_init__(self) -> None:
         if self.fusion not in ("gated", "fixed"):
             raise ValueError(f'fusion must be "gated" or "fixed", not {self.fusion!r}')
+        if self.feeds not in get_args(Consumer):
+            raise ValueError(f'feeds must be "skips" or "encoder", not {self.feeds!r}')
         if not 0 < self.fusion_weight < 0.5:
             raise ValueError(f"fusion_weight must lie between 0 and 0.5, not {self.fusion_weight}")
         if not 0 < self.initial_gate < 1:
@@ -128,7 +161,8 @@ class ResidualFusion(nn.Module):
     def forward(self, main: Tensor, aligned: Tensor) -> Tensor:
         """Fuse (L, C, *spatial) maps into one of the same shape."""
         if self.fixed_weight is None:
-            weight = torch.sigmoid(self.gate_logit).view(-1, *[1] * (main.ndim - 2))
+            # In the type of the maps: a float32 gate would make float32 maps under mixed precision.
+            weight = torch.sigmoid(self.gate_logit).to(main.dtype).view(-1, *[1] * (main.ndim - 2))
         else:
             weight = self.fixed_weight
         fused = main + weight * (aligned - main)
@@ -152,6 +186,14 @@ class XAlign(nn.Module):
         Architecture choices.
     block_options, kernel_size
         See `ResidualFusion`.
+    turnable_axes : sequence of int, optional
+        Axes that rotations may exchange, the others keep their place (`rl_nnunet.policies.rotations.turning`); all by
+        default.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer rotations than are to be drawn.
     """
 
     def __init__(
@@ -163,12 +205,17 @@ class XAlign(nn.Module):
         config: XAlignConfig,
         block_options: dict[str, Any],
         kernel_size: Sequence[int],
+        turnable_axes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.dimension = dimension
+        rotations = turning(range(dimension) if turnable_axes is None else turnable_axes, dimension)
+        if config.selected_rotations > len(rotations):
+            raise ValueError(f"selected_rotations cannot be more than the {len(rotations)} rotations of a stage")
+        matrices = torch.tensor(rotation_matrices(dimension), dtype=torch.float32)
+        self.register_buffer("rotation_matrices", matrices, persistent=False)
         self.selected_rotations = config.selected_rotations
         self.attention = CrossModalAttention(channels, window) if config.cross_modal_attention else None
-        self.policy = PosePolicy(channels, dimension, num_branches, config.policy)
+        self.policy = PosePolicy(channels, dimension, num_branches, config.policy, rotations=rotations)
         self.fusion = ResidualFusion(channels, config, block_options, kernel_size)
 
     def forward(self, features: Tensor, links: Links) -> tuple[Tensor, Alignment]:
@@ -184,7 +231,7 @@ class XAlign(nn.Module):
         Returns
         -------
         features : Tensor
-            The maps for the skip connection, same shape; rows without a link are unchanged.
+            The fused maps, same shape; rows without a link are unchanged.
         alignment : Alignment
             What was done.
         """
@@ -195,24 +242,21 @@ class XAlign(nn.Module):
         )
         cross = auxiliary if self.attention is None else self.attention(main, auxiliary)
         aligned = self._turn(cross, rotations)
-        fused_rows, aligned_rows = self._mean_over_auxiliaries(aligned, links.main)
-        fused = self.fusion(features[fused_rows], aligned_rows)
+        fused = self.fusion(features[links.fused_rows], self._mean_over_auxiliaries(aligned, links))
         alignment = Alignment(main, aligned, context, rotations, log_probability, probabilities)
-        return features.index_copy(0, fused_rows, fused.to(features.dtype)), alignment
+        return features.index_copy(0, links.fused_rows, fused.to(features.dtype)), alignment
 
-    @torch.compiler.disable  # the drawn rotations decide which axes are permuted: each draw would be compiled anew
     def _turn(self, maps: Tensor, rotations: Tensor) -> Tensor:
         """Return the mean over each link's drawn rotations, resampled to the grid where extents differ."""
-        turned = [
-            torch.stack([rotate_to_grid(one[None], index, self.dimension)[0] for index in drawn]).mean(0)
-            for one, drawn in zip(maps, rotations.tolist(), strict=True)
-        ]
-        return torch.stack(turned)
+        drawn = rotations.shape[1]
+        repeated = maps if drawn == 1 else maps.repeat_interleave(drawn, dim=0)
+        turned = rotate_to_grid(repeated, self.rotation_matrices[rotations.flatten()])
+        return turned if drawn == 1 else turned.unflatten(0, (-1, drawn)).mean(1)
 
     @staticmethod
-    def _mean_over_auxiliaries(aligned: Tensor, main_rows: Tensor) -> tuple[Tensor, Tensor]:
-        rows, inverse, counts = torch.unique(main_rows, return_inverse=True, return_counts=True)
-        if len(rows) == len(main_rows):
-            return main_rows, aligned
-        total = aligned.new_zeros((len(rows), *aligned.shape[1:])).index_add(0, inverse, aligned)
-        return rows, total / counts.view(-1, *[1] * (aligned.ndim - 1))
+    def _mean_over_auxiliaries(aligned: Tensor, links: Links) -> Tensor:
+        """Return the aligned map of each of the links' main rows."""
+        if len(links.fused_rows) == len(links.main):
+            return aligned
+        total = aligned.new_zeros((len(links.fused_rows), *aligned.shape[1:])).index_add(0, links.position, aligned)
+        return total / links.counts.view(-1, *[1] * (aligned.ndim - 1))

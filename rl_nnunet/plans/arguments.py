@@ -14,7 +14,7 @@ from rl_nnunet.networks.backbone import Backbone
 from rl_nnunet.networks.xalign import XAlignConfig
 from rl_nnunet.plans.checks import PLAN_ANEW, is_number, suggestion
 from rl_nnunet.policies.pose import PolicyKind
-from rl_nnunet.policies.rotations import rotation_matrices
+from rl_nnunet.policies.rotations import turning
 
 FROM_NNUNET = ("input_channels", "num_classes", "deep_supervision")
 """Arguments of every network that nnU-Net gives itself."""
@@ -46,6 +46,10 @@ def _are_sizes(value: Any) -> bool:
     return _is_list(value, lambda size: _is_list(size, lambda edge: _is_whole(edge, 1)))
 
 
+def _are_axes(value: Any) -> bool:
+    return _is_list(value, lambda axes: _is_list(axes, _is_whole) and len(set(axes)) == len(axes) != 1)
+
+
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "branch_dropout": (_is_probability, "a probability from 0 to 1"),
     "branch_names": (_are_names, "a list of different names"),
@@ -57,6 +61,10 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
         "a list of different stages",
     ),
     "windows": (_are_sizes, "a list of windows in voxels"),
+    "turnable_axes": (
+        lambda value: value is None or _are_axes(value),
+        "a list of lists of axes, each of none or at least two different ones",
+    ),
     "iterations": (_is_whole, "a whole number"),
     "fused_output_weight": (lambda value: is_number(value) and value > 0, "a number above 0"),
     "hidden_size": (lambda value: _is_whole(value, 1), "a whole number above 0"),
@@ -131,7 +139,18 @@ def _check_branch_arguments(where: str, arguments: Mapping[str, Any], input_chan
     dimension = len(arguments["strides"][0])
     if any(len(window) != dimension for window in arguments["windows"]):
         raise InputError(f"{where}: windows need {dimension} edges each; correct it there.")
-    options = arguments.get("xalign", {})
+    turnable = arguments.get("turnable_axes")
+    turnable = [range(dimension)] * len(arguments["windows"]) if turnable is None else turnable
+    if len(turnable) != len(arguments["aligned_stages"]):
+        raise InputError(f"{where}: aligned_stages need as many turnable_axes; {PLAN_ANEW}.")
+    if any(axis >= dimension for axes in turnable for axis in axes):
+        raise InputError(
+            f"{where}: turnable_axes must be below {dimension}, as there are {dimension}; correct it there."
+        )
+    _check_xalign(where, arguments.get("xalign", {}), turnable, dimension)
+
+
+def _check_xalign(where: str, options: Mapping[str, Any], turnable: Sequence[Sequence[int]], dimension: int) -> None:
     defaults = {field.name: field.default for field in dataclasses.fields(XAlignConfig)}
     _check_names(f"{where}, xalign", options, list(defaults))
     for name, value in options.items():
@@ -144,6 +163,8 @@ def _check_branch_arguments(where: str, arguments: Mapping[str, Any], input_chan
         XAlignConfig(**options)
     except ValueError as error:
         raise InputError(f"{where}: xalign.{error}; correct it there.") from None
-    rotations = len(rotation_matrices(dimension))
-    if options.get("selected_rotations", 1) > rotations:
-        raise InputError(f"{where}: xalign.selected_rotations cannot be more than the {rotations} that there are.")
+    rotations = min((len(turning(axes, dimension)) for axes in turnable), default=None)
+    if rotations is not None and options.get("selected_rotations", 1) > rotations:
+        raise InputError(
+            f"{where}: xalign.selected_rotations cannot be more than the {rotations} that turnable_axes leave."
+        )

@@ -1,9 +1,10 @@
-"""The plans of RL-U2Net: which stages are aligned, in which windows, and the branches."""
+"""The plans of RL-U2Net: which stages are aligned, in which windows and by which rotations, and the branches."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ WINDOW_EDGE = 4
 
 BRANCH_DROPOUT = 0.25
 """Of unpaired data, whose branches never lack in training; on paired data, the withheld modalities do as much."""
+MAX_ANISOTROPY = 2.0
+"""Rotations exchange two axes of a stage if neither their spacing nor their extent in voxels differs by more. Above it,
+a turned map would have to be stretched so far that no filter knows it again, and no scan is in such a pose: thick
+slices are cut along one axis of the body."""
 
 
 def aligned_stages(strides: Sequence[Sequence[int]]) -> list[int]:
@@ -55,6 +60,33 @@ def attention_windows(
     return windows
 
 
+def turnable_axes(
+    strides: Sequence[Sequence[int]], spacing: Sequence[float], patch_size: Sequence[int], stages: Sequence[int]
+) -> list[list[int]]:
+    """Return, per aligned stage, the axes that rotations may exchange: the most that are alike (see `MAX_ANISOTROPY`).
+
+    Of equally many, those whose spacing is most alike, and the first of these. Parameters are those of
+    `attention_windows`. An empty list leaves the half turns, which keep every axis in its place.
+    """
+    cumulative = np.cumprod(np.array(strides), axis=0)
+    chosen = []
+    for stage in stages:
+        stage_spacing = np.array(spacing) * cumulative[stage]
+        extent = np.ceil(np.array(patch_size) / cumulative[stage])
+        candidates = [
+            (-count, _anisotropy(stage_spacing, axes), axes)
+            for count in range(2, len(extent) + 1)
+            for axes in combinations(range(len(extent)), count)
+            if max(_anisotropy(stage_spacing, axes), _anisotropy(extent, axes)) <= MAX_ANISOTROPY
+        ]
+        chosen.append(list(min(candidates)[2]) if candidates else [])
+    return chosen
+
+
+def _anisotropy(values: np.ndarray, axes: Sequence[int]) -> float:
+    return float(values[list(axes)].max() / values[list(axes)].min())
+
+
 def branch_arguments(
     layout: BranchLayout,
     channel_blank_values: Sequence[float],
@@ -70,6 +102,7 @@ def branch_arguments(
         "blank_values": list(channel_blank_values),
         "aligned_stages": stages,
         "windows": attention_windows(strides, spacing, patch_size, stages),
+        "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
         "branch_dropout": BRANCH_DROPOUT if layout.pairing == "unpaired" else 0.0,
         "xalign": asdict(XAlignConfig()),
     }

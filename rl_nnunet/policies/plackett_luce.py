@@ -17,7 +17,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn import functional
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -91,7 +90,8 @@ def log_probability(logits: Tensor, indices: Tensor) -> Tensor:
     logits = _at_least_float32(logits).expand(*leading, -1)
     indices = indices.long().expand(*leading, -1)
 
-    drawn = functional.one_hot(indices, logits.shape[-1])  # (..., k, R)
+    # Not one_hot, which looks at its argument and so waits for the device.
+    drawn = (indices.unsqueeze(-1) == torch.arange(logits.shape[-1], device=logits.device)).long()  # (..., k, R)
     drawn_before = (drawn.cumsum(dim=-2) - drawn).bool()
     remaining = logits.unsqueeze(-2).masked_fill(drawn_before, -torch.inf)
     chosen = remaining.gather(-1, indices.unsqueeze(-1)).squeeze(-1)

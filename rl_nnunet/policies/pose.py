@@ -5,6 +5,14 @@ follow a misalignment that differs from case to case. Ours is *contextual* by de
 ``theta_r + beta * S(F_main, R_r F_auxiliary)``, with S the cosine similarity of the projected and centered maps after
 each rotation. Projections (one per branch and module) and beta are the agent's parameters, trained by PPO only.
 
+Two crops of the same organ never show it in the same place, and a rotation cannot shift: at one and the same place, S
+would say which rotation happens to cover the offset. Hence S is that of the best of all shifts up to `max_shift`
+voxels, the maximum of the cross-correlation. It needs no labels, so that training and prediction see the same; the
+reward centers the label maps instead (`rl_nnunet.agents.rewards`).
+
+A stage may leave rotations out, those that put an axis of thick slices into the plane. They are no alternatives of the
+distribution at all: their probability is 0, and neither its logarithm nor the entropy knows them.
+
 Both maps are averaged to a cubic grid first, where every rotation is exact; a projection is linear, so it commutes
 with the average, and the averaged maps are all that a transition has to remember.
 """
@@ -12,6 +20,7 @@ with the average, and the averaged maps are all that a transition has to remembe
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -25,9 +34,26 @@ PolicyKind = Literal["contextual", "global"]
 
 
 def average_to_cube(x: Tensor, grid: int) -> Tensor:
-    """Average (B, C, *spatial) to a cubic grid (B, C, grid, ...); coarser axes are repeated, none is cropped."""
+    """Average (B, C, *spatial) to a cubic grid (B, C, grid, ...), float32; coarser axes are repeated, none is cropped.
+
+    Under mixed precision, the average is made of the map as it is: only the small cube is converted.
+    """
     pool = F.adaptive_avg_pool3d if x.ndim == 5 else F.adaptive_avg_pool2d
-    return pool(x.float(), (grid,) * (x.ndim - 2))
+    return pool(x, (grid,) * (x.ndim - 2)).float()
+
+
+def shifted_maps(x: Tensor, max_shift: int) -> Tensor:
+    """Return a map (B, C, *spatial) at all shifts up to some voxels along every axis, (B, C * voxels, shifts).
+
+    What comes in from outside of the map is 0.
+    """
+    dimension = x.ndim - 2
+    windows = F.pad(x, [max_shift] * 2 * dimension)
+    for axis in range(2, x.ndim):
+        windows = windows.unfold(axis, x.shape[axis], 1)
+    shifts, voxels = range(2, 2 + dimension), range(2 + dimension, 2 + 2 * dimension)
+    windows = windows.permute(0, 1, *voxels, *shifts)
+    return windows.reshape(len(x), math.prod(x.shape[1:]), -1)
 
 
 class PosePolicy(nn.Module):
@@ -47,6 +73,11 @@ class PosePolicy(nn.Module):
         Channels in which main and auxiliary maps are compared.
     grid : int
         Edge of the cube on which they are compared, in voxels. Every transition remembers two maps of this size.
+    max_shift : int
+        By how many voxels of this cube, along every axis, one map may be shifted against the other. The default is a
+        third of the default grid, which more does not improve on real hearts.
+    rotations : sequence of int, optional
+        Indices of the rotations that there are to choose from, in ascending order; all by default.
     """
 
     def __init__(
@@ -57,6 +88,8 @@ class PosePolicy(nn.Module):
         kind: PolicyKind = "contextual",
         projection_channels: int = 16,
         grid: int = 6,
+        max_shift: int = 2,
+        rotations: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if kind not in ("contextual", "global"):
@@ -64,8 +97,13 @@ class PosePolicy(nn.Module):
         self.dimension = dimension
         self.kind = kind
         self.grid = grid
-        rotations = len(rotation_matrices(dimension))
-        self.preferences = nn.Parameter(torch.zeros(num_branches, num_branches, rotations))
+        self.max_shift = max_shift
+        self.num_rotations = len(rotation_matrices(dimension))
+        self.rotations = tuple(range(self.num_rotations) if rotations is None else rotations)
+        positions = [self.rotations.index(r) if r in self.rotations else -1 for r in range(self.num_rotations)]
+        self.register_buffer("rotation_at", torch.tensor(self.rotations), persistent=False)
+        self.register_buffer("position_of", torch.tensor(positions), persistent=False)
+        self.preferences = nn.Parameter(torch.zeros(num_branches, num_branches, self.num_rotations))
         if kind == "contextual":
             # All branches start from the same projection: the encoder is shared, so equal anatomy starts out similar.
             projection = torch.randn(projection_channels, channels) / math.sqrt(channels)
@@ -90,14 +128,15 @@ class PosePolicy(nn.Module):
         return context
 
     def logits(self, context: dict[str, Tensor]) -> Tensor:
-        """Return the logits of the rotations, (L, R)."""
+        """Return the logits of the rotations that there are to choose from, (L, len(rotations))."""
         main_branch, auxiliary_branch = context["branches"].unbind(1)
-        logits = self.preferences[main_branch, auxiliary_branch]
+        logits = self.preferences[main_branch, auxiliary_branch][:, self.rotation_at]
         if self.kind == "contextual":
             main = self._project(context["main"], main_branch)
             auxiliary = self._project(context["auxiliary"], auxiliary_branch)
-            rotated = rotate_all(auxiliary, self.dimension).flatten(2)
-            logits = logits + self.sharpness * torch.einsum("lv,rlv->lr", main.flatten(1), rotated)
+            rotated = rotate_all(auxiliary, self.dimension, self.rotations).flatten(2)
+            correlation = torch.einsum("rlv,lvs->lrs", rotated, shifted_maps(main, self.max_shift))
+            logits = logits + self.sharpness * correlation.amax(2)
         return logits
 
     def draw(self, context: dict[str, Tensor], count: int, most_probable: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -106,21 +145,24 @@ class PosePolicy(nn.Module):
         Returns
         -------
         rotations : Tensor
-            Indices (L, count); with `most_probable` the most probable ones, so that a prediction is repeatable.
+            Indices (L, count) in `rotation_matrices`; with `most_probable` the most probable ones, so that a
+            prediction is repeatable.
         log_probability : Tensor
             Plackett-Luce log-probability of the ordered draw, (L,).
         probabilities : Tensor
-            Softmax of the logits, (L, R).
+            Softmax of the logits, (L, R) over the whole group; 0 of the rotations that are left out.
         """
         with torch.no_grad(), torch.autocast(context["branches"].device.type, enabled=False):
             logits = self.logits(context)
-            rotations = plackett_luce.draw(logits, count, most_probable=most_probable)
-            return rotations, plackett_luce.log_probability(logits, rotations), logits.softmax(-1)
+            positions = plackett_luce.draw(logits, count, most_probable=most_probable)
+            probabilities = logits.new_zeros(len(logits), self.num_rotations)
+            probabilities = probabilities.index_copy(1, self.rotation_at, logits.softmax(-1))
+            return self.rotation_at[positions], plackett_luce.log_probability(logits, positions), probabilities
 
     def evaluate(self, context: dict[str, Tensor], action: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-probability and entropy of recorded draws, each (L,), with gradient into the policy."""
         logits = self.logits(context)
-        return plackett_luce.log_probability(logits, action), plackett_luce.entropy(logits)
+        return plackett_luce.log_probability(logits, self.position_of[action]), plackett_luce.entropy(logits)
 
     def _project(self, grid_map: Tensor, branch: Tensor) -> Tensor:
         """Project to the channels of comparison, center, and scale each link's map to norm 1."""

@@ -10,6 +10,7 @@ array order.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import permutations, product
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,6 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
     from torch import Tensor
-
-_INTERPOLATION = {2: "bilinear", 3: "trilinear"}
 
 
 def _generate_matrices(dimension: int) -> np.ndarray:
@@ -122,6 +121,35 @@ def inverse(index: int, dimension: int) -> int:
     return rotation_index(_MATRICES[dimension][index].T)
 
 
+def turning(axes: Sequence[int], dimension: int) -> list[int]:
+    """Return the rotations that exchange some axes among themselves and flip others at most; a subgroup.
+
+    Parameters
+    ----------
+    axes : sequence of int
+        The axes that may take each other's place.
+    dimension : int
+        Number of spatial axes, 2 or 3.
+
+    Returns
+    -------
+    list of int
+        Indices in `rotation_matrices`, in order: in 3D all 24 for three axes, 8 for two, and 4 without (the identity
+        and three half turns); in 2D 4 for two axes, and 2 without.
+
+    Raises
+    ------
+    ValueError
+        If `dimension` is neither 2 nor 3.
+    """
+    _check_dimension(dimension)
+    return [
+        index
+        for index, (sources, _) in enumerate(_ACTIONS[dimension])
+        if all(source == axis or {source, axis} <= set(axes) for axis, source in enumerate(sources))
+    ]
+
+
 def rotate(x: Tensor, index: int, dimension: int) -> Tensor:
     """Rotate a map about its center, exactly, by permuting and flipping its last axes.
 
@@ -150,42 +178,47 @@ def rotate(x: Tensor, index: int, dimension: int) -> Tensor:
     return _permute(_flip(x, flipped, dimension), source_axes)
 
 
-def rotate_to_grid(x: Tensor, index: int, dimension: int) -> Tensor:
-    """Rotate a map and resample it to its own grid where the rotation swaps axes of different extent.
+def rotate_to_grid(x: Tensor, matrices: Tensor) -> Tensor:
+    """Rotate each map by a rotation of its own, and resample where that swaps axes of different extent.
 
-    The resampling is linear and stretches the whole rotated map to the grid; nothing is cropped or padded.
-    Where the extents agree, the rotation is exact.
+    The resampling is linear and stretches the whole rotated map to the grid; nothing is cropped or padded. All maps
+    are turned by one call, whatever was drawn: nothing waits for the device, and no graph of a compiler depends on
+    the rotations. Where the extents agree, it is `rotate` up to rounding.
 
     Parameters
     ----------
     x : Tensor
         Shape (B, C, *spatial), floating point.
-    index : int
-        Index of the rotation in `rotation_matrices`.
-    dimension : int
-        Number of spatial axes, 2 or 3.
+    matrices : Tensor
+        Rows of `rotation_matrices`, floating point of shape (B, dimension, dimension).
 
     Returns
     -------
     Tensor
-        Shape of `x`.
+        Shape and type of `x`.
 
     Raises
     ------
     ValueError
-        If `x` is not of shape (B, C, *spatial), or as `rotate` does.
+        If the shapes do not fit.
     """
-    _check_index(index, dimension)
-    if x.dim() != dimension + 2:
-        raise ValueError(f"Expected a map of shape (B, C, *spatial) in {dimension}D, got {tuple(x.shape)}.")
-    rotated = rotate(x, index, dimension)
-    if rotated.shape == x.shape:
-        return rotated
-    return functional.interpolate(rotated, size=x.shape[2:], mode=_INTERPOLATION[dimension], align_corners=False)
+    dimension = x.dim() - 2
+    _check_dimension(dimension)
+    if matrices.shape != (len(x), dimension, dimension):
+        raise ValueError(
+            f"Maps {tuple(x.shape)} need {len(x)} {dimension}D rotations, got matrices {tuple(matrices.shape)}."
+        )
+    # Each voxel q of the result asks for x at M^-1 q; torch counts the axes from the last one.
+    dtype = torch.promote_types(x.dtype, torch.float32)
+    sources = functional.pad(matrices.to(dtype).transpose(1, 2).flip((1, 2)), (0, 1))
+    with torch.autocast(x.device.type, enabled=False):
+        grid = functional.affine_grid(sources, list(x.shape), align_corners=False)
+        turned = functional.grid_sample(x.to(dtype), grid, padding_mode="border", align_corners=False)
+    return turned.to(x.dtype)
 
 
-def rotate_all(x: Tensor, dimension: int) -> Tensor:
-    """Rotate a cubic (square) map by every rotation of the group.
+def rotate_all(x: Tensor, dimension: int, indices: Sequence[int] | None = None) -> Tensor:
+    """Rotate a cubic (square) map by every rotation of the group, or by some.
 
     Parameters
     ----------
@@ -193,11 +226,13 @@ def rotate_all(x: Tensor, dimension: int) -> Tensor:
         Shape (..., *spatial), with `dimension` spatial axes of one extent.
     dimension : int
         Number of spatial axes, 2 or 3.
+    indices : sequence of int, optional
+        Indices of the rotations in `rotation_matrices`; all in order by default.
 
     Returns
     -------
     Tensor
-        Shape (R, *x.shape), in the order of `rotation_matrices`.
+        Shape (R, *x.shape), R being the number of rotations.
 
     Raises
     ------
@@ -208,9 +243,10 @@ def rotate_all(x: Tensor, dimension: int) -> Tensor:
     _check_axes(x, dimension)
     if len(set(x.shape[-dimension:])) > 1:
         raise ValueError(f"All spatial extents must agree, got {tuple(x.shape[-dimension:])}.")
+    actions = _ACTIONS[dimension] if indices is None else [_ACTIONS[dimension][index] for index in indices]
     # A flip copies and a permutation does not: each of the 2^d flips is made once and shared.
-    flips = {flipped: _flip(x, flipped, dimension) for _, flipped in _ACTIONS[dimension]}
-    return torch.stack([_permute(flips[flipped], axes) for axes, flipped in _ACTIONS[dimension]])
+    flips = {flipped: _flip(x, flipped, dimension) for _, flipped in actions}
+    return torch.stack([_permute(flips[flipped], axes) for axes, flipped in actions])
 
 
 def _flip(x: Tensor, flipped: tuple[int, ...], dimension: int) -> Tensor:

@@ -135,4 +135,4 @@ def _warn_once(channel: int, name: str) -> None:
 
 def rows_of(present: Tensor) -> list[list[int]]:
     """Return, per group, the indices of the samples that have it."""
-    return [column.nonzero().flatten().tolist() for column in present.T.cpu()]
+    return [[sample for sample, is_there in enumerate(column) if is_there] for column in present.T.tolist()]

@@ -10,7 +10,7 @@ before a step and learn after it, logs and draws what they say, and saves what t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,7 +162,7 @@ class AgentTraining(Scheduled):
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Log as nnU-Net does, and what trainer and agents did."""
         super().on_train_epoch_end(train_outputs)
-        for key, value in reduce_steps(self.panels, self._steps).items():
+        for key, value in reduce_steps(self.panels, fetch(self._steps)).items():
             self.logger.log(key, value, self.current_epoch)
 
     def on_epoch_end(self) -> None:
@@ -215,3 +215,16 @@ class AgentTraining(Scheduled):
         self._add_log_keys()
         # Starting the data loaders draws random numbers; the state is set after that, in on_train_start.
         self._random_state = state["random_state"]
+
+
+def fetch(steps: Sequence[dict[str, float | Tensor]]) -> list[dict[str, float]]:
+    """Return the values of all steps as numbers; those on a device come in one transfer."""
+    tensors = [value for step in steps for value in step.values() if isinstance(value, Tensor)]
+    fetched: dict[torch.device, Iterator[float]] = {
+        device: iter(torch.stack([t.float() for t in tensors if t.device == device]).tolist())
+        for device in {t.device for t in tensors}
+    }
+    return [
+        {key: next(fetched[value.device]) if isinstance(value, Tensor) else value for key, value in step.items()}
+        for step in steps
+    ]

@@ -2,11 +2,20 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 from torch.nn import functional
 
-from rl_nnunet.agents.rewards import anatomical_similarity, label_cube, label_overlap, true_label_probability
+from rl_nnunet.agents.rewards import (
+    anatomical_similarities,
+    center_on_foreground,
+    label_cube,
+    label_overlap,
+    sample_labels,
+    true_label_probability,
+)
 from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices
 
 
@@ -116,34 +125,79 @@ def test_label_maps_of_unequal_shape_are_refused():
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
-def test_similarity_is_1_for_the_rotation_that_was_undone(dimension):
+def test_similarity_is_greatest_for_the_rotation_that_was_undone(dimension):
     torch.manual_seed(0)
     count = len(rotation_matrices(dimension))
     labels = label_cube(torch.randint(0, 4, (1, 1, *[16] * dimension)), 3).expand(count, -1, *[-1] * dimension)
     turned = torch.stack([rotate(x, inverse(r, dimension), dimension) for r, x in enumerate(labels)])
-    right = torch.arange(count)[:, None]
-    torch.testing.assert_close(anatomical_similarity(labels, turned, right), torch.ones(count))
-    assert (anatomical_similarity(labels, turned, (right + 1) % count) < 0.5).all()
-    both = anatomical_similarity(labels, turned, torch.cat((right, (right + 1) % count), dim=1))
-    wrong = anatomical_similarity(labels, turned, (right + 1) % count)
-    torch.testing.assert_close(both, (1 + wrong) / 2)
+    similarities = anatomical_similarities(labels, turned)
+    torch.testing.assert_close(similarities.diagonal(), label_overlap(labels, labels))
+    others = similarities[~torch.eye(count, dtype=torch.bool)]
+    assert others.max() < 0.7 * similarities.diagonal().min()
+
+
+def test_similarities_are_the_overlaps_after_each_rotation_of_the_auxiliary_cube():
+    main, auxiliary = torch.rand(2, 5, 3, 4, 4, 4)
+    similarities = anatomical_similarities(main, auxiliary)
+    assert similarities.shape == (5, 24)
+    for rotation in range(24):
+        turned = torch.stack([rotate(x, rotation, 3) for x in auxiliary])
+        torch.testing.assert_close(similarities[:, rotation], label_overlap(main, turned))
+
+
+@pytest.mark.parametrize("spatial", [(12, 15), (8, 9, 10)])
+def test_centering_is_a_shift_by_scipys_center_of_mass(spatial):
+    torch.manual_seed(0)
+    maps = torch.zeros(3, 2, *spatial)
+    for sample in range(2):  # the third has no foreground
+        corner = [int(torch.randint(2, extent - 4, ())) for extent in spatial]
+        maps[(sample, slice(None), *(slice(c, c + 2) for c in corner))] = torch.rand(2, *[2] * len(spatial))
+    centered = center_on_foreground(maps)
+    for before, after in zip(maps[:2].double().numpy(), centered, strict=False):
+        mass = ndimage.center_of_mass(before.sum(0))
+        shift = [(extent - 1) / 2 - m for extent, m in zip(spatial, mass, strict=True)]
+        expected = [ndimage.shift(one, shift, order=1, mode="grid-constant") for one in before]
+        torch.testing.assert_close(after.double(), torch.tensor(np.stack(expected)), rtol=0, atol=1e-5)
+    assert centered[2].abs().sum() == 0
+
+
+def test_a_structure_has_one_cube_wherever_it_lies():
+    torch.manual_seed(0)
+    structure = torch.randint(0, 4, (9, 10, 11))
+    cubes = []
+    for corner in ((0, 0, 0), (6, 4, 8), (22, 20, 20)):
+        labels = torch.zeros(1, 1, 32, 32, 32, dtype=torch.int16)
+        labels[(0, 0, *(slice(c, c + n) for c, n in zip(corner, structure.shape, strict=True)))] = structure.short()
+        cubes.append(label_cube(labels, 3))
+    for cube in cubes[1:]:
+        torch.testing.assert_close(cube, cubes[0], rtol=0, atol=1e-4)
 
 
 def test_label_cube_of_classes_leaves_background_and_ignore_out():
     labels = torch.zeros(1, 1, 16, 16)
-    labels[..., :8, :] = 2
-    labels[..., 8:, :4] = 3  # the ignore label of two classes
+    labels[..., 4:12, 2:14] = 2
+    labels[..., :2, :4] = 3  # the ignore label of two classes
     cube = label_cube(labels, 2)
     assert cube.shape == (1, 2, 16, 16)
     assert cube[:, 0].sum() == 0
-    assert torch.equal(cube[:, 1], (labels == 2)[:, 0].float())
+    torch.testing.assert_close(cube[:, 1], (labels == 2)[:, 0].float(), rtol=0, atol=1e-5)
 
 
 def test_label_cube_takes_regions_as_they_are():
-    regions = torch.rand(2, 3, 16, 16, 16).round()
-    assert torch.equal(label_cube(regions, None), regions)
+    half = torch.rand(2, 3, 16, 16, 8).round()
+    regions = torch.cat((half, half.flip(4)), dim=4)
+    regions = torch.maximum(regions, regions.flip((2, 3)))  # symmetric, so that its center is the middle
+    torch.testing.assert_close(label_cube(regions, None), regions, rtol=0, atol=1e-4)
 
 
 def test_label_cube_of_a_large_patch():
     labels = torch.ones(1, 1, 80, 40, 8)
-    assert torch.equal(label_cube(labels, 1), torch.ones(1, 1, 16, 16, 16))
+    torch.testing.assert_close(label_cube(labels, 1), torch.ones(1, 1, 16, 16, 16))
+
+
+@pytest.mark.parametrize("spatial", [(80, 40), (50, 33, 8)])
+def test_sampled_labels_are_those_of_torchs_interpolation(spatial):
+    labels = torch.randint(0, 9, (2, 1, *spatial), dtype=torch.int16)
+    size = [min(extent, 32) for extent in spatial]
+    expected = functional.interpolate(labels.float(), size, mode="nearest-exact").short()
+    assert torch.equal(sample_labels(labels), expected)

@@ -30,6 +30,7 @@ def test_bad_transitions_are_refused():
         "log_probability": torch.zeros(4),
         "reward": torch.zeros(4),
         "next_state": torch.zeros(4, 3),
+        "baseline": torch.zeros(4),
     }
     transitions.record(**good)
     bad = {
@@ -39,10 +40,13 @@ def test_bad_transitions_are_refused():
         "log_probability": torch.zeros(4, 1),
         "reward": torch.tensor(0.0),
         "next_state": torch.zeros(4, 2),
+        "baseline": torch.zeros(3),
     }
     for name, value in bad.items():
         with pytest.raises(ValueError, match="bad shape"):
             transitions.record(**{**good, name: value})
+    with pytest.raises(ValueError, match="all transitions have a baseline, or none"):
+        transitions.record(**{**good, "baseline": None})
     assert len(transitions) == 4
 
 

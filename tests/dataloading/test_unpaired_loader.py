@@ -126,6 +126,25 @@ def test_probabilistic_oversampling(write_preprocessed):
     assert (middle[:, 0] == middle[:, 1]).all()
 
 
+def test_the_batch_says_which_samples_show_the_same_class(write_preprocessed):
+    batches = loader(write_preprocessed(CASES), oversample_foreground_percent=0.67)
+    for _ in range(3):
+        assert next(batches)["matched"] == [False, True, True]
+
+
+def test_with_probabilistic_oversampling_both_branches_have_to_be_forced(write_preprocessed):
+    batches = loader(
+        write_preprocessed(CASES), probabilistic_oversampling=True, oversample_foreground_percent=0.5, batch_size=40
+    )
+    batch = next(batches)
+    middle, forced = center(batch["target"]), batches.loaders["MRI"].forced_classes
+    matched = torch.tensor(batch["matched"])
+    assert 2 < matched.sum() < 20  # a quarter of 40
+    assert (middle[matched] == torch.tensor(forced)[matched, None]).all()
+    single = torch.tensor([follows for loader in batches.loaders.values() for follows in loader.follows])
+    assert single.sum() > 2 * matched.sum()
+
+
 def test_a_case_without_the_class_is_centered_on_another(write_preprocessed):
     dataset = write_preprocessed({"a": "ct"}, classes=(1, 2))
     write_preprocessed({"b": "mri"}, classes=(3,))
@@ -135,6 +154,18 @@ def test_a_case_without_the_class_is_centered_on_another(write_preprocessed):
         middle = center(next(batches)["target"])
         assert (middle[:, 0] == 3).all()
         assert ((middle[:, 1] == 1) | (middle[:, 1] == 2)).all()
+
+
+@pytest.mark.parametrize("locations", [{1: (1,), 2: (2,)}, {1: (1,), 2: (2,), 3: ()}])
+def test_a_case_without_the_class_is_not_matched(write_preprocessed, locations):
+    """Class 3 has no place in the CT; a class whose list of voxels is empty is none."""
+    dataset = write_preprocessed({"a": "ct"}, locations=locations)
+    write_preprocessed({"b": "mri"})
+    dataset.identifiers = ["a", "b"]
+    batches = loader(dataset, batch_size=20)
+    matched = next(batches)["matched"]
+    assert matched == [label != 3 for label in batches.loaders["MRI"].forced_classes]
+    assert len(set(matched)) == 2
 
 
 def test_regions(write_preprocessed):
@@ -211,6 +242,7 @@ def test_validation_goes_on_with_the_branches_that_are_there(write_preprocessed,
     assert batches.missing == ["MRI"]
     batch = next(batches)
     assert batch["keys"]["MRI"] == []
+    assert batch["matched"] == [True] * 3
     assert set(batch["keys"]["CT"]) <= {"a", "c"}
     assert (batch["data"][:, 1:] == 0).all()
     assert (batch["data"][:, 0] > 50).all()

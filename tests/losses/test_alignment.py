@@ -51,6 +51,20 @@ def test_info_nce_tells_aligned_from_misaligned_maps():
     assert info_nce(flat, flat).item() == pytest.approx(math.log(2 * 4**3))
 
 
+@pytest.mark.parametrize("temperature", [0.1, 0.5])
+def test_info_nce_at_its_best_is_the_stated_bound(temperature):
+    """Eight positions whose vectors form a simplex, equal in both maps, reach it; random equal maps do not."""
+    count = 8
+    simplex = torch.eye(count) - 1 / count
+    maps = simplex.T.reshape(1, count, 2, 2, 2)
+    best = math.log(1 + (count - 1) * math.exp(-count / ((count - 1) * temperature)))
+    assert info_nce(maps, maps, temperature).item() == pytest.approx(best, rel=1e-2)
+    torch.manual_seed(0)
+    for _ in range(20):
+        maps = torch.randn(1, 16, 2, 2, 2)
+        assert info_nce(maps, maps, temperature) > best
+
+
 def test_gradient_reaches_both_maps():
     for loss in (info_nce, cosine_embedding):
         main, aligned = (torch.randn(2, 4, 3, 3, requires_grad=True) for _ in range(2))

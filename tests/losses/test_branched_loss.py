@@ -1,5 +1,7 @@
 """Eq. 17-20 over branches against the formula written out."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional
@@ -40,17 +42,23 @@ def output(samples, stages=2, scales=None):
         made = [torch.randn(count, 2, size, size, requires_grad=True) for size in (scales or (4,))]
         return made if scales else made[0]
 
-    maps = [Alignment(*torch.randn(2, 2, 3, 4, 4), {}, *torch.zeros(3, 2, 1)) for _ in range(stages)]
+    directions = [(0, 1), (1, 0), (0, 1), (1, 0)] if stages else []
+    maps = [Alignment(*torch.randn(2, 4, 3, 4, 4), {}, *torch.zeros(3, 4, 1)) for _ in range(stages)]
     branch_logits = [logits(len(indices)) if indices else None for indices in samples]
-    return BranchOutput(branch_logits, samples, maps, [0, 0] if stages else [])
+    return BranchOutput(branch_logits, samples, maps, [0, 0, 1, 1] if stages else [], directions)
 
 
-def expected_alignment(out, config):
-    losses = [
-        config.info_nce * info_nce(a.main, a.aligned) + config.cosine * cosine_embedding(a.main, a.aligned)
-        for a in out.alignments
-    ]
-    return sum(losses) / len(losses)
+def expected_alignment(out, config, links=(0, 1, 2, 3)):
+    """Eq. 17 of each direction alone, weighed by its links, averaged over stages."""
+    losses = []
+    for a in out.alignments:
+        for direction in set(out.link_branches):
+            own = [i for i in links if out.link_branches[i] == direction]
+            if own:
+                maps = a.main[own], a.aligned[own]
+                value = config.info_nce * info_nce(*maps) + config.cosine * cosine_embedding(*maps)
+                losses.append(value * len(own) / len(links))
+    return sum(losses) / len(out.alignments)
 
 
 def weigh(losses):
@@ -78,6 +86,39 @@ def test_total_is_the_formula():
     gradient = torch.autograd.grad(total, out.logits[0], retain_graph=True)[0]
     weighted = weigh(dices)[0] * dices[0] + weigh(entropies)[0] * entropies[0]
     torch.testing.assert_close(gradient, torch.autograd.grad(weighted, out.logits[0])[0])
+
+
+@pytest.mark.parametrize(("matched", "links"), [([True, True], (0, 1, 2, 3)), ([False, True], (2, 3))])
+def test_only_links_between_crops_of_the_same_anatomy_are_aligned(matched, links):
+    module, out = loss(), output([[0, 1], [0, 1]])
+    module.matched = matched
+    module(out, torch.randint(0, 2, (2, 2, 4, 4)))
+    assert module.report.matched_links == list(links)
+    expected = expected_alignment(out, module.alignment, links)
+    assert module.report.alignment == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_without_a_matched_sample_there_is_no_alignment_loss():
+    module, out = loss(), output([[0, 1], [0, 1]])
+    module.matched = [False, False]
+    for a in out.alignments:
+        a.aligned.requires_grad_()
+    module(out, torch.randint(0, 2, (2, 2, 4, 4))).backward()
+    assert module.report.matched_links == []
+    assert module.report.alignment == 0
+    assert all(a.aligned.grad is None for a in out.alignments)
+
+
+def test_branches_that_agree_cost_next_to_nothing():
+    """In one softmax over both directions, the way back is a negative that equals the positive: ln 2 was left."""
+    torch.manual_seed(0)
+    module, out = loss(alignment=AlignmentLossConfig(1.0, 1.0, 0.0)), output([[0, 1], [0, 1]], stages=0)
+    maps = torch.randn(2, 32, 4, 4, 4).repeat_interleave(2, dim=0)  # of sample 0 twice, of sample 1 twice
+    step = Alignment(maps, maps.clone(), {}, *torch.zeros(3, 4, 1))
+    out = out._replace(alignments=[step], link_samples=[0, 0, 1, 1], link_branches=[(0, 1), (1, 0)] * 2)
+    module(out, torch.randint(0, 2, (2, 2, 4, 4)))
+    assert module.report.alignment < 0.05
+    assert info_nce(maps, maps) > math.log(2)
 
 
 def test_paired_branches_and_their_mean_share_the_target():

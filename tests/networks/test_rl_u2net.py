@@ -99,8 +99,10 @@ def test_branch_dropout_withholds_samples_in_training_only(tiny_network, dropout
     torch.manual_seed(0)
     linked = 0
     for _ in range(200):
-        links, samples = network._links([[0, 1], [0, 1]], torch.device("cpu"))
-        assert len(links.main) == len(samples) == 2 * len(set(samples))  # both directions or none
+        links, samples, directions = network._links([[0, 1], [0, 1]], torch.device("cpu"))
+        assert len(samples) == len(directions) == 2 * len(set(samples))  # both directions or none
+        assert (links is None) == (not samples)
+        assert links is None or links.branches.tolist() == [list(pair) for pair in directions]
         linked += len(set(samples))
     assert low <= 400 - linked <= high
     network.eval()
@@ -111,9 +113,9 @@ def test_links_join_rows_of_one_sample(tiny_network):
     network = tiny_network(branches=((0,), (1,), (2,)), branch_dropout=0.0)
     samples = [[0, 2], [1, 2], [0, 1, 2]]
     rows = [(sample, branch) for branch, indices in enumerate(samples) for sample in indices]
-    links, link_samples = network._links(samples, torch.device("cpu"))
+    links, link_samples, link_branches = network._links(samples, torch.device("cpu"))
     assert len(link_samples) == 2 + 2 + 6
-    for main, auxiliary, branches, sample in zip(*links, link_samples, strict=True):
+    for main, auxiliary, branches, sample in zip(*links[:2], link_branches, link_samples, strict=True):
         assert rows[main] == (sample, branches[0])
         assert rows[auxiliary] == (sample, branches[1])
         assert branches[0] != branches[1]
@@ -197,7 +199,9 @@ def test_compiled_network_returns_the_same(tiny_network, mode):
         ({"branches": ((0,), (0,))}, "must use each of the 2 channels exactly once"),
         ({"branches": ((0,), (2,))}, "must use each of the 2 channels exactly once"),
         ({"windows": [[2, 2, 2]]}, "2 aligned stages need as many windows, not 1"),
+        ({"turnable_axes": [[0, 1]]}, "2 aligned stages need as many turnable_axes, not 1"),
         ({"xalign": {"fusion": "sum"}}, "fusion must be"),
+        ({"turnable_axes": [[0, 1], []], "xalign": {"selected_rotations": 5}}, "more than the 4 rotations"),
     ],
 )
 def test_bad_arguments_are_refused(tiny_network, arguments, message):

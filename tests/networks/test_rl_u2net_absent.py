@@ -26,7 +26,7 @@ def without(x, channels, value=0.0):
 
 def test_absent_branches_cost_nothing(tiny_network):
     network = tiny_network(blank_values=[CT_BLANK, 0.0], branch_dropout=0.0)
-    modules = [*network.stems, network.encoder, *network.xalign.values(), *network.decoder]
+    modules = [*network.stems, network.encoder.stages[0], *network.xalign.values(), *network.decoder]
     calls = count_calls(modules)
     x = torch.randn(3, 2, 8, 8, 8)
     x[0, 1] = 0  # CT only

@@ -5,10 +5,11 @@ from dataclasses import asdict
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from rl_nnunet.networks.rl_u2net import RLU2Net
-from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig
-from rl_nnunet.policies.rotations import rotate_to_grid
+from rl_nnunet.networks.xalign import ResidualFusion, XAlign, XAlignConfig, make_links
+from rl_nnunet.policies.rotations import rotate, turning
 
 CHANNELS = 4
 
@@ -26,7 +27,7 @@ def block_options(dimension):
     }
 
 
-def xalign(dimension=3, branches=2, **config):
+def xalign(dimension=3, branches=2, turnable_axes=None, **config):
     torch.manual_seed(0)
     return XAlign(
         CHANNELS,
@@ -36,16 +37,22 @@ def xalign(dimension=3, branches=2, **config):
         XAlignConfig(**config),
         block_options(dimension),
         (3,) * dimension,
+        turnable_axes,
     )
 
 
 def links(*rows):
     """Links from (main row, auxiliary row, main branch, auxiliary branch)."""
-    table = torch.tensor(rows)
-    return Links(table[:, 0], table[:, 1], table[:, 2:])
+    return make_links(rows, torch.device("cpu"))
 
 
 PAIR = links((0, 1, 0, 1), (1, 0, 1, 0))
+
+
+def turned(x, index):
+    """The exact rotation of a map (C, *spatial), stretched to its grid."""
+    mode = "bilinear" if x.ndim == 3 else "trilinear"
+    return functional.interpolate(rotate(x[None], index, x.ndim - 1), x.shape[1:], mode=mode)[0]
 
 
 def expected_aligned(module, features, one_links, rotations):
@@ -54,10 +61,7 @@ def expected_aligned(module, features, one_links, rotations):
     if module.attention is not None:
         cross = module.attention(features[one_links.main], cross)
     return torch.stack(
-        [
-            sum(rotate_to_grid(x[None], r, module.dimension)[0] for r in drawn) / len(drawn)
-            for x, drawn in zip(cross, rotations.tolist(), strict=True)
-        ]
+        [sum(turned(x, r) for r in drawn) / len(drawn) for x, drawn in zip(cross, rotations.tolist(), strict=True)]
     )
 
 
@@ -160,11 +164,41 @@ def test_training_draws():
         ("initial_gate", 0.0, "initial_gate must lie"),
         ("initial_gate", 1.0, "initial_gate must lie"),
         ("selected_rotations", 0, "selected_rotations must be at least 1"),
+        ("feeds", "decoder", "feeds must be"),
     ],
 )
 def test_bad_configuration_is_refused(field, value, message):
     with pytest.raises(ValueError, match=message):
         XAlignConfig(**{field: value})
+
+
+@pytest.mark.parametrize(("axes", "dimension", "left"), [((1, 2), 3, 8), ((), 3, 4), ((), 2, 2)])
+def test_only_rotations_of_the_turnable_axes_are_drawn(axes, dimension, left):
+    module = xalign(dimension, turnable_axes=axes, selected_rotations=left)
+    _, alignment = module(torch.randn(2, CHANNELS, *(2, 4, 4)[:dimension]), PAIR)
+    assert [sorted(drawn) for drawn in alignment.rotations.tolist()] == [turning(axes, dimension)] * 2
+    with pytest.raises(ValueError, match=f"more than the {left} rotations"):
+        xalign(dimension, turnable_axes=axes, selected_rotations=left + 1)
+
+
+def test_links_know_their_main_rows():
+    made = links((3, 0, 1, 0), (1, 2, 0, 1), (3, 2, 1, 2))
+    assert made.main.tolist() == [3, 1, 3]
+    assert made.auxiliary.tolist() == [0, 2, 2]
+    assert made.branches.tolist() == [[1, 0], [0, 1], [1, 2]]
+    assert made.fused_rows.tolist() == [3, 1]
+    assert made.fused_rows[made.position].tolist() == made.main.tolist()
+    assert made.counts.tolist() == [2, 1]
+
+
+def test_maps_stay_in_half_precision():
+    """A gate in float32 made float32 maps of both."""
+    module = xalign(initial_gate=0.2)
+    features = torch.randn(2, CHANNELS, 4, 4, 4).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        fused, alignment = module(features, PAIR)
+        assert module.fusion(features, alignment.aligned).dtype == torch.bfloat16
+    assert fused.dtype == alignment.aligned.dtype == torch.bfloat16
 
 
 def test_bad_policy_is_refused():

@@ -11,7 +11,7 @@ from stock_plans import stock_plans
 from rl_nnunet.errors import InputError
 from rl_nnunet.networks.rl_u2net import RLU2Net
 from rl_nnunet.plans.adapt import adapt
-from rl_nnunet.plans.rl_u2net import RLU2NetPlan, aligned_stages, attention_windows
+from rl_nnunet.plans.rl_u2net import RLU2NetPlan, aligned_stages, attention_windows, turnable_axes
 
 
 def dataset(pairing="unpaired"):
@@ -43,6 +43,7 @@ def test_stock_plans_get_branches(network):
     assert arguments["branch_names"] == ["CT", "MRI"]
     assert arguments["blank_values"] == [-2.0, 0.0]
     assert arguments["aligned_stages"] == [2]
+    assert arguments["turnable_axes"] == [[0, 1, 2]]
     net = build(changed)
     assert isinstance(net, RLU2Net)
     assert len(net(torch.randn(1, 2, 8, 16, 16)).logits) == 2
@@ -135,3 +136,34 @@ def test_windows_are_cubes_in_millimeters(spacing, patch_size, windows):
 def test_windows_follow_strides_that_even_out_anisotropy():
     strides = [[1, 1, 1], [1, 2, 2], [1, 2, 2], [2, 2, 2]]
     assert attention_windows(strides, [4, 1, 1], [32, 64, 64], [2, 3]) == [[4, 4, 4], [4, 4, 4]]
+
+
+@pytest.mark.parametrize(
+    ("spacing", "patch_size", "axes"),
+    [
+        ([1, 1, 1], [64, 64, 64], [[0, 1, 2], [0, 1, 2]]),
+        ([2, 1, 1], [64, 64, 64], [[0, 1, 2], [0, 1, 2]]),
+        # Thick slices stay slices; so do few slices of a fine spacing.
+        ([2.1, 1, 1], [64, 64, 64], [[1, 2], [1, 2]]),
+        ([1, 1, 1], [16, 64, 64], [[1, 2], [1, 2]]),
+        # The first and the second axis are alike, and so are the second and the third: the pair most alike is taken.
+        ([1, 1.8, 3], [64, 64, 64], [[1, 2], [1, 2]]),
+        ([1, 3, 9], [64, 64, 64], [[], []]),
+        ([1, 1], [64, 96], [[0, 1], [0, 1]]),
+        ([1, 1], [32, 96], [[], []]),
+        ([3, 1], [64, 64], [[], []]),
+    ],
+)
+def test_axes_are_turnable_up_to_a_factor_of_2(spacing, patch_size, axes):
+    dimension = len(spacing)
+    strides = [[1] * dimension, *[[2] * dimension] * 3]
+    assert turnable_axes(strides, spacing, patch_size, [2, 3]) == axes
+
+
+def test_turnable_axes_follow_strides_that_even_out_anisotropy():
+    """Slices of 10 mm, as in cardiac MR: four times the spacing in the plane at stage 1, and 16 of them at all stages.
+
+    At stage 2, 16 slices are a third of the extent in the plane; at stage 3, spacing and extent are alike.
+    """
+    strides = [[1, 1, 1], [1, 2, 2], [1, 2, 2], [1, 2, 2]]
+    assert turnable_axes(strides, [10, 1.25, 1.25], [16, 192, 160], [1, 2, 3]) == [[1, 2], [1, 2], [0, 1, 2]]

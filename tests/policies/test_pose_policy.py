@@ -1,20 +1,24 @@
 """The distribution over rotations: what it sees, what it finds, and what trains it."""
 
+import itertools
 import math
 
 import pytest
 import torch
+from torch.nn import functional
 
 from rl_nnunet.policies import plackett_luce
-from rl_nnunet.policies.pose import PosePolicy, average_to_cube
-from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices
+from rl_nnunet.policies.pose import PosePolicy, average_to_cube, shifted_maps
+from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices, turning
 
 FORWARD = torch.tensor([[0, 1]])
 
 
-def policy(dimension=3, kind="contextual", branches=2, grid=4):
+def policy(dimension=3, kind="contextual", branches=2, grid=4, max_shift=1, rotations=None):
     torch.manual_seed(0)
-    return PosePolicy(3, dimension, branches, kind, projection_channels=5, grid=grid)
+    return PosePolicy(
+        3, dimension, branches, kind, projection_channels=5, grid=grid, max_shift=max_shift, rotations=rotations
+    )
 
 
 @pytest.mark.parametrize("spatial", [(4, 4), (8, 4), (4, 8, 8), (2, 8, 4)])
@@ -64,7 +68,7 @@ def test_contextual_policy_finds_every_rotation(dimension):
 
 
 def test_logits_are_the_cosine_of_the_projected_and_centered_maps():
-    agent = policy()
+    agent = policy(max_shift=0)
     torch.nn.init.normal_(agent.preferences)
     torch.nn.init.normal_(agent.projections)
     main, auxiliary = torch.randn(2, 1, 3, 4, 4, 4)
@@ -77,6 +81,59 @@ def test_logits_are_the_cosine_of_the_projected_and_centered_maps():
         a, b = projected[0].flatten(), rotate(projected[1], r, 3).flatten()
         expected = agent.preferences[0, 1, r] + agent.sharpness * torch.dot(a, b) / (a.norm() * b.norm())
         torch.testing.assert_close(logits[r], expected)
+
+
+@pytest.mark.parametrize(("spatial", "max_shift"), [((4, 5), 2), ((3, 4, 3), 1)])
+def test_shifted_maps_against_rolling_a_padded_map(spatial, max_shift):
+    x = torch.randn(2, 3, *spatial)
+    padded = functional.pad(x, [max_shift] * 2 * len(spatial))
+    expected = [
+        padded[(..., *(slice(s, s + extent) for s, extent in zip(shift, spatial, strict=True)))].flatten(1)
+        for shift in itertools.product(range(2 * max_shift + 1), repeat=len(spatial))
+    ]
+    assert torch.equal(shifted_maps(x, max_shift), torch.stack(expected, dim=2))
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_contextual_policy_finds_a_structure_in_another_place(dimension):
+    """The structure is turned and lies elsewhere: without shifts the policy is wrong, with them it is right."""
+    count = len(rotation_matrices(dimension))
+    structure = torch.zeros(count, 3, *[6] * dimension)
+    structure[(..., *[slice(2, 5)] * dimension)] = torch.randn(3, *[3] * dimension)
+    turned = torch.stack([rotate(x, inverse(r, dimension), dimension) for r, x in enumerate(structure)])
+    moved = turned.roll((1,) * dimension, dims=tuple(range(2, 2 + dimension)))
+    right = []
+    for max_shift in (0, 2):
+        agent = policy(dimension, grid=6, max_shift=max_shift)
+        logits = agent.logits(agent.context(structure, moved, FORWARD.expand(count, 2)))
+        right.append((logits.argmax(1) == torch.arange(count)).float().mean().item())
+    assert right[0] < 0.5
+    assert right[1] == 1
+
+
+@pytest.mark.parametrize("kind", ["contextual", "global"])
+@pytest.mark.parametrize(("axes", "dimension"), [((1, 2), 3), ((), 3), ((), 2)])
+def test_rotations_that_are_left_out_have_no_part(kind, axes, dimension):
+    """Never drawn, probability 0; entropy, log-probability and gradient are those of a smaller distribution."""
+    rotations = turning(axes, dimension)
+    left_out = [r for r in range(len(rotation_matrices(dimension))) if r not in rotations]
+    masked, full = (policy(dimension, kind, rotations=some) for some in (rotations, None))
+    for agent in (masked, full):
+        torch.manual_seed(1)
+        torch.nn.init.normal_(agent.preferences)
+    context = masked.context(*torch.randn(2, 300, 3, *[4] * dimension), FORWARD.expand(300, 2))
+    drawn, log_probability, probabilities = masked.draw(context, min(2, len(rotations)), most_probable=False)
+    assert set(drawn.flatten().tolist()) == set(rotations)
+    assert (probabilities[:, left_out] == 0).all()
+    expected = full.logits(context).detach()[:, rotations].softmax(1)
+    torch.testing.assert_close(probabilities[:, rotations], expected)
+    judged, entropy = masked.evaluate(context, drawn)
+    torch.testing.assert_close(judged, log_probability)
+    torch.testing.assert_close(entropy, torch.special.entr(expected).sum(1))
+    (judged.sum() + entropy.sum()).backward()
+    assert all(p.grad.isfinite().all() for p in masked.parameters())
+    assert masked.preferences.grad[0, 1, left_out].abs().sum() == 0
+    assert masked.preferences.grad[0, 1, rotations].abs().min() > 0
 
 
 def test_constant_maps_give_uniform_probabilities():

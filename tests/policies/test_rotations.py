@@ -17,6 +17,7 @@ from rl_nnunet.policies.rotations import (
     rotate_to_grid,
     rotation_index,
     rotation_matrices,
+    turning,
 )
 
 ALL = [(2, index) for index in range(4)] + [(3, index) for index in range(24)]
@@ -111,23 +112,71 @@ def test_rotate_all_stacks_every_rotation_and_passes_the_gradient(dimension):
     torch.testing.assert_close(x.grad, back)
 
 
-@pytest.mark.parametrize(("dimension", "index"), ALL)
-def test_rotate_to_grid_keeps_the_shape_and_is_exact_where_extents_agree(dimension, index):
-    x = torch.rand((2, 3, *(4, 6, 6)[:dimension]))
-    rotated = rotate(x, index, dimension)
-    on_grid = rotate_to_grid(x, index, dimension)
-    assert on_grid.shape == x.shape
-    if rotated.shape == x.shape:
-        assert torch.equal(on_grid, rotated)
-    else:
-        mode = "bilinear" if dimension == 2 else "trilinear"
-        torch.testing.assert_close(on_grid, functional.interpolate(rotated, x.shape[2:], mode=mode))
+def matrices(*indices, dimension):
+    return torch.tensor(rotation_matrices(dimension)[list(indices)], dtype=torch.float32)
+
+
+@pytest.mark.parametrize("spatial", [(6, 6), (4, 7), (5, 5, 5), (4, 6, 6), (2, 5, 7)])
+def test_rotate_to_grid_is_the_exact_rotation_stretched_to_the_grid(spatial):
+    """Each map by a rotation of its own, against `rotate` and torch's interpolation, one by one."""
+    dimension = len(spatial)
+    count = len(rotation_matrices(dimension))
+    x = torch.rand(count, 3, *spatial, dtype=torch.float64)
+    mode = "bilinear" if dimension == 2 else "trilinear"
+    expected = [
+        functional.interpolate(rotate(one[None], index, dimension), spatial, mode=mode) for index, one in enumerate(x)
+    ]
+    on_grid = rotate_to_grid(x, matrices(*range(count), dimension=dimension))
+    torch.testing.assert_close(on_grid, torch.cat(expected), rtol=0, atol=1e-12)
+    single = rotate_to_grid(x.float(), matrices(*range(count), dimension=dimension))
+    torch.testing.assert_close(single.double(), torch.cat(expected), rtol=0, atol=5e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rotate_to_grid_keeps_half_precision_and_is_exact_there(dtype):
+    x = torch.randn(24, 2, 4, 4, 4).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        turned = rotate_to_grid(x, matrices(*range(24), dimension=3))
+    assert turned.dtype == dtype
+    expected = torch.stack([rotate(one, index, 3) for index, one in enumerate(x)])
+    torch.testing.assert_close(turned, expected, rtol=torch.finfo(dtype).eps, atol=1e-5)
+
+
+def test_gradient_of_rotate_to_grid_is_the_rotation_back():
+    x = torch.rand(24, 2, 4, 4, 4, dtype=torch.float64, requires_grad=True)
+    weight = torch.rand_like(x)
+    (rotate_to_grid(x, matrices(*range(24), dimension=3)) * weight).sum().backward()
+    torch.testing.assert_close(x.grad, torch.stack([rotate(w, inverse(i, 3), 3) for i, w in enumerate(weight)]))
+
+
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_some_rotations_of_all(dimension):
+    x = torch.rand((2,) + (4,) * dimension)
+    assert torch.equal(rotate_all(x, dimension, [3, 1]), rotate_all(x, dimension)[[3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("axes", "dimension", "count"),
+    [((0, 1, 2), 3, 24), ((1, 2), 3, 8), ((0, 2), 3, 8), ((), 3, 4), ((0, 1), 2, 4), ((), 2, 2)],
+)
+def test_turning_some_axes_is_the_subgroup_that_leaves_the_others_in_place(axes, dimension, count):
+    chosen = turning(axes, dimension)
+    assert len(chosen) == count
+    assert chosen == sorted(chosen)
+    assert {compose(i, j, dimension) for i in chosen for j in chosen} == set(chosen)
+    others = [axis for axis in range(dimension) if axis not in axes]
+    for index, matrix in enumerate(rotation_matrices(dimension)):
+        stays = all(abs(matrix[axis, axis]) == 1 for axis in others if len(axes) > 1)
+        if axes:
+            assert (index in chosen) == stays
+        else:
+            assert (index in chosen) == (np.abs(matrix) == np.eye(dimension)).all()
 
 
 def test_rotate_to_grid_does_not_crop():
     """A ramp along the long axis keeps its range and its mean after it was turned onto the short one."""
     x = torch.linspace(0, 1, 32).expand(1, 1, 8, 32)
-    on_grid = rotate_to_grid(x, rotation_index([[0, -1], [1, 0]]), 2)
+    on_grid = rotate_to_grid(x, matrices(rotation_index([[0, -1], [1, 0]]), dimension=2))
     assert on_grid.shape == x.shape
     assert on_grid.max() > 0.9
     assert on_grid.min() < 0.1
@@ -151,8 +200,10 @@ def test_what_is_no_rotation_is_refused():
         compose(0, 4, 2)
     with pytest.raises(ValueError, match="at least 3 axes"):
         rotate(torch.zeros(2, 2), 0, 3)
-    with pytest.raises(ValueError, match="B, C"):
-        rotate_to_grid(torch.zeros(2, 2, 2), 0, 3)
+    with pytest.raises(ValueError, match="need 2 3D rotations"):
+        rotate_to_grid(torch.zeros(2, 1, 2, 2, 2), torch.eye(3)[None])
+    with pytest.raises(ValueError, match="2 and 3 dimensions"):
+        turning((0, 1), 1)
     with pytest.raises(ValueError, match="extents must agree"):
         rotate_all(torch.zeros(2, 2, 3), 3)
     for matrix in (-np.eye(3), np.eye(2) * 2, np.eye(3) * 1.5, np.eye(4), [[0, 1], [1, 0]], [1, 0, 0, 1]):

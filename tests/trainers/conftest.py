@@ -47,6 +47,7 @@ def documents(hearts):
         "branch_names",
         "aligned_stages",
         "windows",
+        "turnable_axes",
         "branch_dropout",
         "xalign",
     ):

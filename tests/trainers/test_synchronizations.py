@@ -1,0 +1,53 @@
+"""How often a training step of RL-XAlign makes the host wait for the device."""
+
+import pytest
+import torch
+from synchronizations import Synchronizations
+from torch.nn import functional
+
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
+
+KWARGS = ("configurations", "3d_fullres", "architecture", "arch_kwargs")
+NEEDED = {
+    "patches.rows_of": 1,  # which branches the samples have decides what runs
+    "branched_loss.forward": 1,  # AGWD weighs by the losses; all that is reported comes along
+    "nnUNetTrainer.train_step": 2,  # nnU-Net's own: one tensor, taken to the host and to NumPy
+}
+
+
+def random_batch(trainer, matched):
+    patch = trainer.configuration_manager.patch_size
+    target = torch.randint(0, 8, (2, 2, *patch)).float()
+    scales = trainer._get_deep_supervision_scales()
+    scaled = [functional.interpolate(target, [round(p * s) for p, s in zip(patch, scale, strict=True)]).short()
+              for scale in scales]  # fmt: skip
+    return {"data": torch.randn(2, 2, *patch), "target": scaled, "keys": {"CT": [], "MRI": []}, **matched}
+
+
+@pytest.mark.parametrize("matched", [{}, {"matched": [False, True]}], ids=["all matched", "one matched"])
+def test_a_step_waits_for_what_the_algorithm_needs(start, matched):
+    trainer = start(RLXAlignTrainer, [("plans", (*KWARGS, "branch_dropout"), 0.0)])
+    trainer.on_train_epoch_start()
+    trainer.train_step(random_batch(trainer, matched))
+    with Synchronizations() as synchronizations:
+        trainer.train_step(random_batch(trainer, matched))
+    # AGWD's averages lie on the host, whatever the device.
+    places = {name: n for name, n in synchronizations.places.items() if not name.startswith("adaptive_weights.")}
+    assert places.pop("branched_loss._balance") == 2  # likewise: AGWD's weights, for the log
+    assert places == NEEDED
+    recorded = [len(agent.ppo) for agent in trainer.agents.values()]
+    assert recorded == [8 if not matched else 4] * len(recorded)
+    assert all(isinstance(trainer._steps[-1][f"reward_stage{a.stage}"], torch.Tensor) for a in trainer.agents.values())
+
+
+def test_the_values_of_an_epoch_come_in_one_transfer(start):
+    trainer = start(RLXAlignTrainer, [("plans", (*KWARGS, "branch_dropout"), 0.0)])
+    trainer.on_train_epoch_start()
+    outputs = [trainer.train_step(random_batch(trainer, {})) for _ in range(3)]
+    steps = [dict(step) for step in trainer._steps]
+    with Synchronizations() as synchronizations:
+        trainer.on_train_epoch_end(outputs)
+    assert synchronizations.places == {"agent_training.fetch": 1}
+    name = f"similarity_stage{next(iter(trainer.agents.values())).stage}"
+    expected = sum(step[name].item() for step in steps) / 3
+    assert trainer.logger.get_value(name, step=-1) == pytest.approx(expected, rel=1e-5)
