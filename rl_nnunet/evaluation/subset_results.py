@@ -89,8 +89,7 @@ class ResultsFolder:
                     f"{self.folder} holds results of {differing}, which are not mixed with those of this run; choose "
                     "another folder, or add --overwrite to replace them."
                 )
-        with new_file(self.folder / SETTINGS) as file:
-            file.write_text(json.dumps(self.settings, indent=1), encoding="utf-8")
+        _write_json(self.folder / SETTINGS, self.settings)
         (self.folder / COUNTS).mkdir(exist_ok=True)
 
     def _read_settings(self) -> dict[str, Any] | None:
@@ -135,8 +134,7 @@ class ResultsFolder:
 
     def write(self, case: str, known: CaseCounts) -> None:
         """Write what is known of a case."""
-        with new_file(self._counts_file(case)) as file:
-            file.write_text(json.dumps({"present": known.present, "counts": known.counts}), encoding="utf-8")
+        _write_json(self._counts_file(case), {"present": known.present, "counts": known.counts})
 
 
 def count_table(known: Mapping[str, CaseCounts], modalities: Sequence[str]) -> pd.DataFrame:
@@ -152,6 +150,16 @@ def count_table(known: Mapping[str, CaseCounts], modalities: Sequence[str]) -> p
         for label, numbers in of_case.counts[present].items()
     ]
     return pd.DataFrame(rows, columns=list(COUNT_COLUMNS))
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    try:
+        with new_file(path) as file:
+            file.write_text(json.dumps(content), encoding="utf-8")
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be written ({error.strerror or error}); make room or mend permissions, and start again."
+        ) from None
 
 
 def _read_json(path: Path) -> Any:

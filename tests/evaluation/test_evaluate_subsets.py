@@ -105,6 +105,21 @@ def test_killed_run_goes_on_where_it_stopped(study, run):
     assert not [path for path in study.output.rglob("*") if "unfinished" in path.name]
 
 
+def test_what_a_killed_run_leaves_does_not_stop_the_next(study):
+    study.output.mkdir()
+    for name in (".unfinished_settings.json", ".rl_nnunet_lock"):
+        (study.output / name).write_text("{")
+    assert len(evaluate(study)) == (7 + 6) * 2  # subsets of a and b, labels
+
+
+def test_full_disk_ends_in_one_sentence(study, run, assert_refused_in_one_sentence, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("rl_nnunet.evaluation.subset_results.json.dumps", full)
+    assert_refused_in_one_sentence(run(main, *study.flags), study.output, "No space left on device")
+
+
 def test_finished_run_is_not_repeated(study, run):
     assert run(main, *study.flags).code == 0
     study.loads.clear()
