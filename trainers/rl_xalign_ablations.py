@@ -37,3 +37,21 @@ class RLXAlignTrainerGlobalPolicy(RLXAlignTrainer):
     """With the paper's policy: one preference per rotation for all inputs."""
 
     settings = replace(RLXAlignTrainer.settings, architecture={"xalign": {"policy": "global"}})
+
+
+class RLXAlignTrainerHalfMatched(RLXAlignTrainer):
+    """With the branches of half of the samples centered on a class each."""
+
+    settings = replace(RLXAlignTrainer.settings, matched_classes=0.5)
+
+
+class RLXAlignTrainerBranchNorm(RLXAlignTrainer):
+    """With a scale and a shift per branch in the normalizations of the shared encoder (UMMKD's)."""
+
+    settings = replace(RLXAlignTrainer.settings, architecture={"branch_normalization": True})
+
+
+class RLXAlignTrainerFeedsEncoder(RLXAlignTrainer):
+    """With the aligned maps in the next encoder stage, too, and not in the skips alone."""
+
+    settings = replace(RLXAlignTrainer.settings, architecture={"xalign": {"feeds": "encoder"}})

@@ -24,6 +24,9 @@ class RLXAlignSettings(TrainerSettings):
     ppo : PPOConfig
         Of every agent. The discount is 0 instead of `PPOConfig`'s: the next patches do not depend on what was drawn for
         these (see `rl_nnunet.agents.pose`).
+    matched_classes : float
+        Share of the samples of unpaired data whose branches are centered on one class, where foreground is forced;
+        prediction knows no class.
     similarity : {"anatomical", "feature"}
         S of the agents' state and reward, see `rl_nnunet.agents.pose`.
     """
@@ -31,4 +34,5 @@ class RLXAlignSettings(TrainerSettings):
     adaptive_weights: AdaptiveWeightsConfig | None = field(default_factory=AdaptiveWeightsConfig)
     alignment_loss: AlignmentLossConfig | None = field(default_factory=AlignmentLossConfig)
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(discount=0.0))
+    matched_classes: float = 1.0
     similarity: SimilarityKind = "anatomical"

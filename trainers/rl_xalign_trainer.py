@@ -121,6 +121,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
                 self.layout,
                 self.label_manager,
                 transforms,
+                matched_share=self.settings.matched_classes,
                 needs_every_branch=is_training,
                 batch_size=self.batch_size,
                 patch_size=patch_size,

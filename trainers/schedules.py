@@ -12,7 +12,10 @@ from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, 
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
 from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
 from rl_nnunet.trainers.rl_xalign_ablations import (
+    RLXAlignTrainerBranchNorm,
+    RLXAlignTrainerFeedsEncoder,
     RLXAlignTrainerGlobalPolicy,
+    RLXAlignTrainerHalfMatched,
     RLXAlignTrainerNoAGWD,
     RLXAlignTrainerNoAuxLoss,
     RLXAlignTrainerNoCMA,
@@ -30,6 +33,9 @@ TRAINERS = (
     RLXAlignTrainerNoAuxLoss,
     RLXAlignTrainerNoAGWD,
     RLXAlignTrainerGlobalPolicy,
+    RLXAlignTrainerHalfMatched,
+    RLXAlignTrainerBranchNorm,
+    RLXAlignTrainerFeedsEncoder,
     IntraInterTrainer,
     IntraInterTrainerSGD,
     IntraInterTrainerNoInter,

@@ -119,6 +119,9 @@ class UnpairedDataLoader(DataLoader):
         nnU-Net's; its foreground classes (or regions) are the classes that patches are centered on.
     transforms : callable
         Maps the channel indices of a branch to the augmentation of its samples.
+    matched_share : float
+        Of the samples, the share whose branches are centered on one class where foreground is forced, in [0, 1]; the
+        branches of the others draw a class each.
     needs_every_branch : bool
         False to leave a branch without cases blank, as validation can; its ``keys`` are then empty.
     **loader_options
@@ -137,11 +140,13 @@ class UnpairedDataLoader(DataLoader):
         layout: BranchLayout,
         label_manager: LabelManager,
         transforms: Callable[[Sequence[int]], Any],
+        matched_share: float = 1.0,
         needs_every_branch: bool = True,
         **loader_options: Any,
     ) -> None:
         super().__init__(dataset, loader_options["batch_size"], 1, None, True, False, True)
         self.layout = layout
+        self.matched_share = matched_share
         self.classes = (
             label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
         )
@@ -172,13 +177,10 @@ class UnpairedDataLoader(DataLoader):
         one per scale. ``keys`` holds per branch the case of each sample. ``matched`` is a list of booleans: whether all
         branches of a sample are centered on one class.
         """
-        # The global generator, as in nnU-Net's loader, whose background processes seed it each on its own.
-        draws = np.random.randint(len(self.classes), size=self.batch_size)  # noqa: NPY002
-        chosen = [self.classes[i] for i in draws]
-        batches = {}
+        chosen, batches = self._draw_classes(), {}
         self.mirroring.start_batch()
         for name, loader in self.loaders.items():
-            loader.forced_classes = chosen
+            loader.forced_classes = [self.classes[i] for i in chosen[name]]
             batches[name] = loader.generate_train_batch()
         channels = sum(len(branch.channels) for branch in self.layout.branches)
         example = next(iter(batches.values()))
@@ -191,5 +193,14 @@ class UnpairedDataLoader(DataLoader):
             # Nobody looks at the target of a branch that is not there: any of the right shape will do.
             targets.append((batch or example)["target"])
             keys[branch.name] = list(batch["keys"]) if batch else []
-        matched = [all(follows) for follows in zip(*(loader.follows for loader in self.loaders.values()), strict=True)]
+        follows = zip(*(loader.follows for loader in self.loaders.values()), strict=True)
+        classes = zip(*(indices.tolist() for indices in chosen.values()), strict=True)
+        matched = [all(follow) and len(set(own)) == 1 for follow, own in zip(follows, classes, strict=False)]
         return {"data": data, "target": join_targets(targets), "keys": keys, "matched": matched}
+
+    def _draw_classes(self) -> dict[str, np.ndarray]:
+        """Return, per branch, the index of the class of each sample."""
+        # The global generator, as in nnU-Net's loader, whose background processes seed it each on its own.
+        common, *own = np.random.randint(len(self.classes), size=(1 + len(self.loaders), self.batch_size))  # noqa: NPY002
+        is_matched = np.random.random(self.batch_size) < self.matched_share  # noqa: NPY002
+        return {name: np.where(is_matched, common, one) for name, one in zip(self.loaders, own, strict=True)}

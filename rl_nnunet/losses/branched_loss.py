@@ -9,6 +9,9 @@ the same anatomy: pulling a liver towards a heart because both came up in one ba
 The paper's data are unpaired, and each branch is judged on its own. Paired branches share one label map and are
 predicted together, hence the mean of their logits is judged, too: a branch that is trained alone learns to deny a
 structure that its modality does not show, and in the mean it then outvotes the branch that sees it.
+
+The segmentation losses are averaged over all that is judged (branches, and their mean), where eq. 20 has a sum:
+nnU-Net's gradient clipping and the learning rate of its SGD are made for a loss of the size of one.
 """
 
 from __future__ import annotations
@@ -32,15 +35,15 @@ class AlignmentLossConfig:
     Parameters
     ----------
     weight : float
-        lambda_1 of eq. 20, of the mean over the aligned stages (eq. 20 has their sum; the mean keeps the balance when
-        a plan has more stages).
+        lambda_1 of eq. 20, in units of one segmentation loss, of the mean over the aligned stages (eq. 20 has their
+        sum; the mean keeps the balance when a plan has more stages).
     info_nce : float
         alpha of eq. 17.
     cosine : float
         beta of eq. 17.
     """
 
-    weight: float = 0.1
+    weight: float = 0.05
     info_nce: float = 1.0
     cosine: float = 1.0
 
@@ -147,9 +150,10 @@ class BranchedLoss(nn.Module):
             matched_links=matched_links,
             output=output,
         )
-        total = dice_total + entropy_total
+        total, judged = dice_total + entropy_total, len(dice)
         if not self.targets.are_joined and len(dice) > 1:
-            total = total + self.decision_loss(output, target)
+            total, judged = total + self.decision_loss(output, target), judged + 1
+        total = total / judged
         return total if self.alignment is None else total + self.alignment.weight * alignment
 
     def decision_loss(self, output: BranchOutput, target: Target) -> Tensor:

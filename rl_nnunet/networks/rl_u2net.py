@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
+from rl_nnunet.networks.branch_normalization import separate_normalizations
 from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig, make_links
-from rl_nnunet.outputs import Alignment, BranchOutput
+from rl_nnunet.outputs import Alignment, BranchOutput, to_device
 from rl_nnunet.presence.patches import rows_of, tell_present
 
 
@@ -61,6 +62,9 @@ class RLU2Net(nn.Module):
     branch_dropout : float
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
+    branch_normalization : bool
+        Whether the normalizations of the shared encoder have a scale and a shift per branch (see
+        `rl_nnunet.networks.branch_normalization`).
     xalign : dict
         Fields of `XAlignConfig` that differ from their defaults.
     **backbone
@@ -86,6 +90,7 @@ class RLU2Net(nn.Module):
         windows: Sequence[Sequence[int]],
         turnable_axes: Sequence[Sequence[int]] | None = None,
         branch_dropout: float = 0.25,
+        branch_normalization: bool = False,
         xalign: dict[str, Any] | None = None,
         **backbone: Any,
     ) -> None:
@@ -104,6 +109,7 @@ class RLU2Net(nn.Module):
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
         self.stems = nn.ModuleList(plan.build_stem(len(channels)) for channels in branches)
         self.encoder = plan.build_encoder()
+        self.rows = separate_normalizations(self.encoder, len(branches)) if branch_normalization else None
         self.decoder = BranchDecoders(plan.build_decoder(self.encoder, num_classes, deep_supervision) for _ in branches)
         config = XAlignConfig(**(xalign or {}))
         self.feeds_encoder = config.feeds == "encoder"
@@ -147,6 +153,9 @@ class RLU2Net(nn.Module):
             for stem, indices, channels in zip(self.stems, samples, self.branches, strict=True)
             if indices
         ]
+        if self.rows is not None:
+            of_rows = [branch for branch, indices in enumerate(samples) for _ in indices]
+            self.rows.branches = to_device(of_rows, x.device)
         links, link_samples, link_branches = self._links(samples, x.device)
         skips, alignments = self._encode(torch.cat(stems), links)
         logits, start = [], 0

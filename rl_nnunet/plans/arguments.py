@@ -52,6 +52,7 @@ def _are_axes(value: Any) -> bool:
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "branch_dropout": (_is_probability, "a probability from 0 to 1"),
+    "branch_normalization": (lambda value: isinstance(value, bool), "true or false"),
     "branch_names": (_are_names, "a list of different names"),
     "modality_names": (_are_names, "a list of different names"),
     "branches": (_are_branches, "a list of lists of channels"),

@@ -104,6 +104,7 @@ def branch_arguments(
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
         "branch_dropout": BRANCH_DROPOUT if layout.pairing == "unpaired" else 0.0,
+        "branch_normalization": False,
         "xalign": asdict(XAlignConfig()),
     }
 

@@ -108,6 +108,18 @@ def test_branches_are_centered_on_the_same_class(write_preprocessed):
     assert seen == {1, 2, 3}
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.0, 1 / 3), (0.5, 2 / 3), (1.0, 1.0)])
+def test_a_share_of_the_samples_is_matched_and_the_others_by_chance(write_preprocessed, share, expected):
+    """Of three classes, two independent draws agree in a third of the samples."""
+    batches = loader(write_preprocessed(CASES), matched_share=share, batch_size=100)
+    batch = next(batches)
+    middle = center(batch["target"])
+    forced = [batches.loaders[name].forced_classes for name in ("MRI", "CT")]
+    assert middle.T.tolist() == forced
+    assert batch["matched"] == (middle[:, 0] == middle[:, 1]).tolist()
+    assert np.mean(batch["matched"]) == pytest.approx(expected, abs=0.12)
+
+
 def test_samples_that_are_not_forced_fall_anywhere(write_preprocessed):
     """The first of three samples is not oversampled at one third... at 0.67 the last two are, as in nnU-Net."""
     batches = loader(write_preprocessed(CASES), oversample_foreground_percent=0.67)

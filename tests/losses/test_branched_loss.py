@@ -73,7 +73,8 @@ def test_total_is_the_formula():
     alignment = expected_alignment(out, module.alignment)
     total = module(out, target)
     expected = sum(w * d for w, d in zip(weigh(dices), dices, strict=True))
-    expected = expected + sum(w * e for w, e in zip(weigh(entropies), entropies, strict=True)) + 0.1 * alignment
+    expected = expected + sum(w * e for w, e in zip(weigh(entropies), entropies, strict=True))
+    expected = expected / 2 + 0.1 * alignment
     torch.testing.assert_close(total, expected)
 
     report = module.report
@@ -85,7 +86,7 @@ def test_total_is_the_formula():
     assert report.alignment == pytest.approx(alignment.item())
     gradient = torch.autograd.grad(total, out.logits[0], retain_graph=True)[0]
     weighted = weigh(dices)[0] * dices[0] + weigh(entropies)[0] * entropies[0]
-    torch.testing.assert_close(gradient, torch.autograd.grad(weighted, out.logits[0])[0])
+    torch.testing.assert_close(gradient, torch.autograd.grad(weighted / 2, out.logits[0])[0])
 
 
 @pytest.mark.parametrize(("matched", "links"), [([True, True], (0, 1, 2, 3)), ([False, True], (2, 3))])
@@ -126,7 +127,7 @@ def test_paired_branches_and_their_mean_share_the_target():
     target = torch.randint(0, 2, (2, 1, 4, 4))
     judged = [*out.logits, sum(out.logits) / 2]
     expected = sum(dice(logits, target) + cross_entropy(logits, target) for logits in judged)
-    torch.testing.assert_close(module(out, target), expected)
+    torch.testing.assert_close(module(out, target), expected / 3)
     assert module.report.dice_weights == module.report.cross_entropy_weights == [1.0, 1.0]
 
 
@@ -141,7 +142,7 @@ def test_each_branch_is_judged_on_its_own_samples(are_joined):
     if not are_joined:  # the mean of what each sample has
         mean = torch.stack([out.logits[1][0], out.logits[0][0], out.logits[1][1]])
         expected = expected + dice(mean, target) + cross_entropy(mean, target)
-    torch.testing.assert_close(module(out, target), expected)
+    torch.testing.assert_close(module(out, target), expected / (2 if are_joined else 3))
 
 
 def test_a_branch_without_any_annotated_voxel():
@@ -151,7 +152,7 @@ def test_a_branch_without_any_annotated_voxel():
     target = torch.randint(0, 2, (1, 2, 4, 4))
     target[:, 1] = 2
     expected = dice(out.logits[0], target[:, :1]) + cross_entropy(out.logits[0], target[:, :1])
-    torch.testing.assert_close(module(out, target), expected + dice(out.logits[1], target[:, 1:]))
+    torch.testing.assert_close(module(out, target), (expected + dice(out.logits[1], target[:, 1:])) / 2)
 
 
 def test_an_absent_branch_costs_nothing():
@@ -170,7 +171,7 @@ def test_deep_supervision_keeps_its_structure():
     target = [torch.randint(0, 2, (2, 2, size, size)) for size in (8, 4)]
     own = [[t[:, :1] for t in target], [t[1:, 1:] for t in target]]
     expected = sum(dice(x, y) + cross_entropy(x, y) for x, y in zip(out.logits, own, strict=True))
-    torch.testing.assert_close(module(out, target), expected)
+    torch.testing.assert_close(module(out, target), expected / 2)
 
 
 def test_deep_supervision_of_the_mean_of_paired_branches():
@@ -179,7 +180,7 @@ def test_deep_supervision_of_the_mean_of_paired_branches():
     mean = [torch.stack([first[0], (first[1] + second[0]) / 2]) for first, second in zip(*out.logits, strict=True)]
     judged = [(out.logits[0], target), (out.logits[1], [t[1:] for t in target]), (mean, target)]
     expected = sum(dice(x, y) + cross_entropy(x, y) for x, y in judged)
-    torch.testing.assert_close(module(out, target), expected)
+    torch.testing.assert_close(module(out, target), expected / 3)
 
 
 def test_without_alignment_losses():

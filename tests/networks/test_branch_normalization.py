@@ -68,3 +68,17 @@ def test_hardly_any_parameters():
 def test_nothing_to_separate():
     with pytest.raises(ValueError, match="no affine instance normalization"):
         separate_normalizations(encoder(affine=False), 2)
+
+
+def test_a_branch_is_normalized_by_its_own_parameters_in_the_network(tiny_network):
+    network = tiny_network(2, branch_normalization=True, aligned_stages=[], windows=[]).eval()
+    alone, other = torch.randn(2, 2, 8, 8), torch.randn(2, 2, 8, 8)
+    alone[:, 1] = 0
+    other[:, 0] = 0
+    before = network(alone), network(other)
+    with torch.no_grad():
+        for module in network.encoder.modules():
+            if isinstance(module, BranchAffine):
+                module.weight[1] *= 2
+    assert torch.equal(network(alone), before[0])
+    assert not torch.allclose(network(other), before[1])

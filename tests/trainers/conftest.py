@@ -49,6 +49,7 @@ def documents(hearts):
         "windows",
         "turnable_axes",
         "branch_dropout",
+        "branch_normalization",
         "xalign",
     ):
         del arguments[name]
