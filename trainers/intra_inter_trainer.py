@@ -29,8 +29,9 @@ from rl_nnunet.training.agent_training import AgentTraining
 class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer):
     """Train one encoder per modality with the agents of Zhu et al. (see `rl_nnunet.networks.intra_inter_net`).
 
-    The backbone and each agent have an Adam of their own, with the paper's learning rates and weight decay; nnU-Net's
-    polynomial decay is kept. The network is not compiled: it computes iterations a second time for their gradient.
+    The backbone and each agent have an Adam of their own, with the paper's weight decay; the backbone's has the paper's
+    learning rate and nnU-Net's polynomial decay. The network is not compiled: it computes iterations a second time for
+    their gradient.
 
     Attributes
     ----------

@@ -22,11 +22,13 @@ from rl_nnunet.outputs import Episode
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
 from rl_nnunet.progress_plot import Panel, last
 
-PAPER_PPO = PPOConfig(
-    discount=0.1, policy_learning_rate=1e-2, critic_learning_rate=1e-2, weight_decay=1e-5, entropy_weight=0.0
+WEIGHT_PPO = PPOConfig(
+    discount=0.1, weight_decay=1e-5, entropy_weight=0.0, transitions_per_update=96, minibatch_size=48
 )
-"""Discount, learning rates and weight decay of section 2.3 and 3.1. There is no exploration bonus: the entropy of a
-Gaussian has no bound, so that a bonus would widen it for ever where the rewards are small."""
+"""Discount and weight decay of section 2.3 and 3.1. The paper's learning rate, 1e-2, with updates of 64 transitions,
+moved an agent of 32 channels by 1.9 nats an update under rewards that were noise (up to 2.9); with ours it is 0.03
+(0.04), and a problem with a known answer takes no more transitions than before. There is no exploration bonus: the
+entropy of a Gaussian has no bound, so that a bonus would widen it for ever where the rewards are small."""
 
 
 @dataclass(frozen=True)

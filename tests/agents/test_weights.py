@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rl_nnunet.agents.weights import PAPER_PPO, InterAgent, IntraAgent, WeightReport
+from rl_nnunet.agents.weights import WEIGHT_PPO, InterAgent, IntraAgent, WeightReport
 from rl_nnunet.outputs import Episode
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
 
@@ -23,12 +23,12 @@ def learn(agent, episode, probabilities):
 
 
 def test_hyperparameters_of_the_paper():
-    assert (PAPER_PPO.discount, PAPER_PPO.policy_learning_rate, PAPER_PPO.weight_decay) == (0.1, 1e-2, 1e-5)
+    assert (WEIGHT_PPO.discount, WEIGHT_PPO.weight_decay) == (0.1, 1e-5)
 
 
 def test_transitions():
     policy = RecurrentGaussianPolicy(4, 2)
-    agent = InterAgent(["CT", "MRI"], policy, PAPER_PPO, CPU)
+    agent = InterAgent(["CT", "MRI"], policy, WEIGHT_PPO, CPU)
     episode = play(policy, torch.randn(2, 3, 4))
     probabilities = torch.tensor([[0.5, 0.6, 0.4, 0.9], [0.1, 0.1, 0.2, 0.4]])
     logs = learn(agent, episode, probabilities)
@@ -51,7 +51,7 @@ def test_transitions():
 
 def test_nothing_is_recorded_after_an_overflow():
     policy = RecurrentGaussianPolicy(4, 2)
-    agent = IntraAgent(policy, PAPER_PPO, CPU)
+    agent = IntraAgent(policy, WEIGHT_PPO, CPU)
     logs = learn(agent, play(policy, torch.randn(1, 1, 4)), torch.tensor([[0.5, torch.nan]]))
     assert len(agent.ppo) == 0
     assert logs["exploration_intra"] == 0.5
@@ -62,7 +62,7 @@ def test_a_useless_modality_gets_the_lowest_weight(noise):
     """A decision whose probability is the share of the weight that useful modalities have."""
     torch.manual_seed(0)
     policy = RecurrentGaussianPolicy(4, 3, hidden_size=16)
-    agent = InterAgent("abc", policy, replace(PAPER_PPO, transitions_per_update=48), CPU)
+    agent = InterAgent("abc", policy, replace(WEIGHT_PPO, transitions_per_update=48), CPU)
     for _ in range(80):
         episode = play(policy, torch.randn(8, 3, 4))
         weights = torch.cat((torch.ones(8, 1, 3), weights_of(episode.actions)), 1)
@@ -76,7 +76,7 @@ def test_checkpoint_continues_as_if_never_interrupted():
     def make():
         torch.manual_seed(1)
         policy = RecurrentGaussianPolicy(4, 3)
-        return policy, InterAgent("abc", policy, replace(PAPER_PPO, transitions_per_update=30), CPU)
+        return policy, InterAgent("abc", policy, replace(WEIGHT_PPO, transitions_per_update=30), CPU)
 
     def train(policy, agents, steps):
         for _ in range(steps):

@@ -6,7 +6,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from torch import nn
 
 from rl_nnunet.agents.rewards import true_label_probability
-from rl_nnunet.agents.weights import PAPER_PPO, InterAgent, IntraAgent, WeightReport
+from rl_nnunet.agents.weights import WEIGHT_PPO, InterAgent, IntraAgent, WeightReport
 from rl_nnunet.networks import intra_inter_net
 from rl_nnunet.networks.intra_inter_net import IntraInterNet, ModalityHead
 from rl_nnunet.outputs import IntraInterOutput
@@ -181,7 +181,8 @@ def test_an_overflow_reaches_the_loss_and_not_the_agents(tiny):
     assert output.iterations[-1].decision.isnan().any()
     policies, cpu, target = network.policies, torch.device("cpu"), torch.randint(0, 2, (1, 1, 8, 8))
     probabilities = torch.stack([true_label_probability(i.decision, target) for i in output.iterations], 1)
-    for agent in (IntraAgent(policies["intra"], PAPER_PPO, cpu), InterAgent("abc", policies["inter"], PAPER_PPO, cpu)):
+    intra = IntraAgent(policies["intra"], WEIGHT_PPO, cpu)
+    for agent in (intra, InterAgent("abc", policies["inter"], WEIGHT_PPO, cpu)):
         agent.learn(WeightReport({}, 0.0, 0.0, output.episodes, probabilities))
         assert len(agent.ppo) == 0
 
