@@ -60,6 +60,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "windows": (_are_sizes, "a list of windows in voxels"),
     "iterations": (_is_whole, "a whole number"),
+    "regions": (lambda value: isinstance(value, bool), "true or false"),
+    "exploration_share": (_is_probability, "a probability from 0 to 1"),
     "fused_output_weight": (lambda value: is_number(value) and value > 0, "a number above 0"),
     "hidden_size": (lambda value: _is_whole(value, 1), "a whole number above 0"),
     "n_stages": (lambda value: _is_whole(value, 1), "a whole number above 0"),

@@ -38,7 +38,7 @@ def output(samples, deep_supervision, iterations=3):
         )
         for _ in range(iterations)
     ]
-    return IntraInterOutput(made, samples, {})
+    return IntraInterOutput(made, samples, {}, None)
 
 
 @pytest.mark.parametrize("deep_supervision", [True, False])
