@@ -145,6 +145,8 @@ class IntraInterOutput(NamedTuple):
     ----------
     iterations : list of IterationOutput
         Iterations 0 to T, with the mean actions of the agents.
+    trained : list of int
+        Those of them that carry a gradient.
     samples : list of list of int
         Per modality, the samples of the batch that have it.
     weights : dict of str to Tensor
@@ -154,6 +156,7 @@ class IntraInterOutput(NamedTuple):
     """
 
     iterations: list[IterationOutput]
+    trained: list[int]
     samples: list[list[int]]
     weights: dict[str, Tensor]
     exploration: Exploration | None

@@ -29,12 +29,13 @@ exploration in every iteration, it learns to ignore them. In a share of the step
 over the same batch, without gradient, from the same iteration 0 on; what they are rewarded for is the difference.
 
 A modality whose patch is blank is left out: no encoder and no head runs for it, its place in the concatenation is
-zero, and its weight is no action of the inter agent. Training withholds one modality of some samples from fusion, decision and agents, while its own head goes on
-learning.
+zero, and its weight is no action of the inter agent. Training withholds one modality of some samples from fusion,
+decision and agents, while its own head goes on learning.
 
-Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, all
-iterations but the last keep none of their maps and compute them again for their gradients: the memory is that of one
-iteration and not of T + 1. A prediction runs heads and decoder only once, in the last iteration.
+Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, the
+gradient passes through the first and the last iteration (`trained_iterations`; the paper trains all of them), and all
+but the last keep none of their maps and compute them again for their gradients: the memory is that of one iteration
+and not of T + 1. A prediction runs decoder and finest heads only once, in the last iteration.
 """
 
 from __future__ import annotations
@@ -45,11 +46,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.checkpoint import checkpoint
 
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
+from rl_nnunet.networks.modality_head import ModalityHead
 from rl_nnunet.networks.observer import Observer, channel_spreads, input_statistics, output_statistics
 from rl_nnunet.outputs import Exploration, IntraInterOutput, IterationOutput
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy
@@ -57,6 +57,7 @@ from rl_nnunet.policies.rollout import Rollout
 from rl_nnunet.presence.patches import rows_of, tell_present, withhold
 
 AGENTS = ("intra", "inter")
+TRAINED_ITERATIONS = ("ends", "all")
 
 
 class Scene(NamedTuple):
@@ -79,25 +80,6 @@ class Scene(NamedTuple):
     present: Tensor
     inputs: Tensor
     channels: Tensor
-
-
-class ModalityHead(nn.Module):
-    """A modality's own output: a 1x1 convolution of each stage's map, upsampled and added.
-
-    The layers are called as in nnU-Net's decoder, so that ``-pretrained_weights`` leaves them out, too.
-    """
-
-    def __init__(self, conv_op: type[_ConvNd], channels: Sequence[int], num_classes: int) -> None:
-        super().__init__()
-        self.seg_layers = nn.ModuleList(conv_op(size, num_classes, 1) for size in channels)
-
-    def forward(self, maps: Sequence[Tensor], first: int = 0) -> Tensor:
-        """Return logits (N, classes, *spatial) at the resolution of the map of stage `first`, without finer maps."""
-        mode = "trilinear" if maps[0].ndim == 5 else "bilinear"
-        logits = self.seg_layers[-1](maps[-1])
-        for layer, finer in zip(reversed(self.seg_layers[first:-1]), reversed(maps[first:-1]), strict=True):
-            logits = layer(finer) + F.interpolate(logits, size=finer.shape[2:], mode=mode)
-        return logits
 
 
 class IntraInterNet(nn.Module):
@@ -127,14 +109,18 @@ class IntraInterNet(nn.Module):
         Whether the classes are regions, which overlap; the agents see the outputs as probabilities.
     exploration_share : float
         Probability that the agents explore in a training step.
+    trained_iterations : {"ends", "all"}
+        Which iterations the backbone is trained in: the first and the last, or all, as in the paper.
+    prediction_iterations : int, optional
+        How often a prediction is refined; `iterations` where not given.
     **backbone
         Fields of `rl_nnunet.networks.backbone.Backbone`.
 
     Raises
     ------
     ValueError
-        If an agent is unknown, there are agents but no iterations or the other way round, or the backbone cannot be
-        built.
+        If an agent is unknown, there are agents but no iterations or the other way round, the trained iterations are
+        neither ends nor all, or the backbone cannot be built.
     """
 
     def __init__(
@@ -152,17 +138,26 @@ class IntraInterNet(nn.Module):
         fused_output_weight: float = 4.0,
         regions: bool = False,
         exploration_share: float = 0.5,
+        trained_iterations: str = "ends",
+        prediction_iterations: int | None = None,
         **backbone: Any,
     ) -> None:
         super().__init__()
         plan = Backbone(**backbone)
         if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
             raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
+        if trained_iterations not in TRAINED_ITERATIONS:
+            raise ValueError(f"trained_iterations must be one of {TRAINED_ITERATIONS}, not {trained_iterations!r}")
         self.modality_names = list(modality_names)
         self.iterations = iterations
         self.modality_dropout = modality_dropout
         self.fused_output_weight = fused_output_weight
         self.exploration_share = exploration_share
+        self.trained_iterations = trained_iterations
+        # Without agents, another iteration would be the same again.
+        self.prediction_iterations = (
+            iterations if prediction_iterations is None or not agents else prediction_iterations
+        )
         self.dimension = plan.dimension
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
         features = plan.features_per_stage
@@ -204,17 +199,19 @@ class IntraInterNet(nn.Module):
         effective = {"intra": kept.new_ones(len(x), self.fusions[0].out_channels), "inter": kept}
         ones = {name: entries.to(x.dtype) for name, entries in effective.items()}
         rollout = Rollout(self.policies, effective, draw=False)
-        output, seen = self._run(scene, ones, is_last=self.iterations == 0)
+        last = self.iterations if self.training else self.prediction_iterations
+        output, seen = self._run(scene, ones, 0, last)
         outputs, exploration, weights = [output], None, {}
         if self.training and self.policies and torch.rand(()) < self.exploration_share:
             exploration = self._explore(scene, seen, ones, effective)
-        for iteration in range(1, self.iterations + 1):
+        for iteration in range(1, last + 1):
             weights = rollout.act(seen)
-            output, seen = self._run(scene, {**ones, **weights}, is_last=iteration == self.iterations)
+            output, seen = self._run(scene, {**ones, **weights}, iteration, last)
             outputs.append(output)
         if self.training:
             logged = {name: value.where(effective[name], torch.nan) for name, value in weights.items()}
-            return IntraInterOutput(outputs, samples, logged, exploration)
+            trained = [t for t in range(last + 1) if self._is_trained(t)]
+            return IntraInterOutput(outputs, trained, samples, logged, exploration)
         if self.decoder.deep_supervision:
             return [outputs[-1].decision, *outputs[-1].fused[1:]]
         return outputs[-1].decision
@@ -233,17 +230,24 @@ class IntraInterNet(nn.Module):
         mean_spreads = sum(spreads) / present.sum(1, keepdim=True)
         return Scene(shallow, samples, present, input_statistics(x, present, self.blank_values), mean_spreads)
 
+    def _is_trained(self, iteration: int) -> bool:
+        """Return whether the gradient of the loss passes through an iteration."""
+        return self.trained_iterations == "all" or iteration in (0, self.iterations)
+
     def _run(
-        self, scene: Scene, weights: dict[str, Tensor], is_last: bool
+        self, scene: Scene, weights: dict[str, Tensor], iteration: int, last: int
     ) -> tuple[IterationOutput | None, dict[str, Tensor]]:
         """Run an iteration of the episode with mean actions; return its output and what the agents see of it."""
-        if self.training and not is_last:
+        if iteration == last:  # the backward pass begins here: keeping the maps costs no more memory
+            return self._iterate(scene, weights, True)[0], {}
+        if not self.training:
+            output, statistics = self._iterate(scene, weights, False)
+        elif self._is_trained(iteration):
             output, statistics = checkpoint(self._iterate, scene, weights, True, use_reentrant=False)
-        else:  # the backward pass begins with the last iteration: keeping its maps costs no more memory
-            output, statistics = self._iterate(scene, weights, is_last)
-        return output, {} if is_last else self.observer(
-            scene.inputs, scene.channels, statistics, scene.present, self.training
-        )
+        else:
+            with torch.no_grad():
+                output, statistics = self._iterate(scene, weights, True)
+        return output, self.observer(scene.inputs, scene.channels, statistics, scene.present, self.training)
 
     @torch.no_grad()
     def _explore(
@@ -318,7 +322,7 @@ class IntraInterNet(nn.Module):
         """Return the number of feature-map values of one sample with all modalities; nnU-Net plans memory with it.
 
         Counted are the stems, one iteration (all encoders, the concatenated and the fused maps, heads and decoder;
-        the other iterations keep no maps), and what every iteration returns.
+        the other iterations keep no maps), and what every iteration returns, those of an exploration included.
         """
         input_size, modalities = list(input_size), len(self.groups)
         total = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
@@ -330,5 +334,5 @@ class IntraInterNet(nn.Module):
             size = size // np.array(stride)
             channels = self.fusions[stage].out_channels
             total += np.prod([(modalities + 1) * channels + modalities * classes, *size], dtype=np.int64)
-        returned = (self.iterations + 1) * (modalities + 2) * classes
+        returned = ((self.iterations + 1) * (modalities + 2) + self.iterations) * classes
         return total + np.prod([returned, *input_size], dtype=np.int64)

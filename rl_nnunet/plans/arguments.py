@@ -62,6 +62,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "iterations": (_is_whole, "a whole number"),
     "regions": (lambda value: isinstance(value, bool), "true or false"),
     "exploration_share": (_is_probability, "a probability from 0 to 1"),
+    "trained_iterations": (lambda value: value in ("ends", "all"), '"ends" or "all"'),
+    "prediction_iterations": (lambda value: value is None or _is_whole(value), "a whole number or null"),
     "fused_output_weight": (lambda value: is_number(value) and value > 0, "a number above 0"),
     "hidden_size": (lambda value: _is_whole(value, 1), "a whole number above 0"),
     "n_stages": (lambda value: _is_whole(value, 1), "a whole number above 0"),

@@ -25,6 +25,8 @@ def modality_arguments(dataset_json: dict[str, Any], channel_blank_values: Seque
             isinstance(value, list | tuple) and len(value) > 1 for value in dataset_json.get("labels", {}).values()
         ),
         "exploration_share": 0.5,
+        "trained_iterations": "ends",
+        "prediction_iterations": None,
     }
 
 

@@ -8,7 +8,8 @@ from torch import nn
 from rl_nnunet.agents.rewards import true_label_probability
 from rl_nnunet.agents.weights import WEIGHT_PPO, InterAgent, IntraAgent, WeightReport
 from rl_nnunet.networks import intra_inter_net
-from rl_nnunet.networks.intra_inter_net import IntraInterNet, ModalityHead, Scene
+from rl_nnunet.networks.intra_inter_net import IntraInterNet, Scene
+from rl_nnunet.networks.modality_head import ModalityHead
 from rl_nnunet.networks.observer import RunningStandardization
 from rl_nnunet.outputs import IntraInterOutput
 from rl_nnunet.presence.patches import withhold
@@ -129,7 +130,7 @@ def test_gradient_of_recomputed_iterations_is_that_of_plain_ones(tiny, monkeypat
             monkeypatch.setattr(
                 "rl_nnunet.networks.intra_inter_net.checkpoint", lambda call, *a, use_reentrant: call(*a)
             )
-        network = tiny(2, modality_dropout=0.5)
+        network = tiny(2, modality_dropout=0.5, trained_iterations="all")
         torch.manual_seed(1)
         output = network(x)
         sum(i.decision.square().sum() + finest(i.fused).sum() for i in output.iterations).backward()
@@ -139,6 +140,28 @@ def test_gradient_of_recomputed_iterations_is_that_of_plain_ones(tiny, monkeypat
             assert gradient is None, name  # the agents are trained by PPO alone
         elif gradient is not None:
             torch.testing.assert_close(gradient, gradients[1][name])
+
+
+def test_the_gradient_passes_through_the_trained_iterations(tiny):
+    """The values are the same, whichever are trained."""
+    x, outputs = torch.randn(2, 3, 8, 8), {}
+    for trained, expected in (("ends", [0, 3]), ("all", [0, 1, 2, 3])):
+        outputs[trained] = output = tiny(2, trained_iterations=trained, exploration_share=0.0)(x)
+        assert output.trained == expected
+        assert [t for t, one in enumerate(output.iterations) if one.decision.requires_grad] == expected
+    for one, other in zip(outputs["ends"].iterations, outputs["all"].iterations, strict=True):
+        torch.testing.assert_close(one.decision, other.decision)
+
+
+def test_a_prediction_is_refined_as_often_as_the_plans_say(tiny, frozen_statistics):
+    x = torch.randn(2, 3, 8, 8)
+    with torch.no_grad():
+        iterations = tiny(2)(x).iterations
+        for count in (0, 1, 3):
+            predicted = tiny(2, prediction_iterations=count).eval()(x)
+            torch.testing.assert_close(predicted, iterations[count].decision, rtol=1e-4, atol=1e-4)
+        longer = tiny(2, iterations=5)(x).iterations[5].decision
+        torch.testing.assert_close(tiny(2, prediction_iterations=5).eval()(x), longer, rtol=1e-4, atol=1e-4)
 
 
 def test_first_iteration_has_all_weights_one(tiny):
@@ -253,7 +276,9 @@ def test_ablations(tiny):
     assert baseline.exploration is None
 
 
-@pytest.mark.parametrize("arguments", [{"agents": ["other"]}, {"agents": []}, {"iterations": 0}])
+@pytest.mark.parametrize(
+    "arguments", [{"agents": ["other"]}, {"agents": []}, {"iterations": 0}, {"trained_iterations": "last"}]
+)
 def test_contradictions_are_refused(tiny, arguments):
     with pytest.raises(ValueError, match="iterations"):
         tiny(2, **arguments)
@@ -263,7 +288,7 @@ def test_training_keeps_one_iteration_only(tiny):
     """The tensors that autograd keeps grow by little with every iteration."""
     kept = {}
     for iterations in (1, 3):
-        network, sizes = tiny(2, iterations=iterations), []
+        network, sizes = tiny(2, iterations=iterations, trained_iterations="all"), []
         with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
             network(torch.randn(1, 3, 32, 32))
         kept[iterations] = sum(sizes)
