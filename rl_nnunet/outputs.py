@@ -95,12 +95,14 @@ class BranchOutput(NamedTuple):
 
 
 class Episode(NamedTuple):
-    """What the policy of one weight agent saw and did in one forward pass.
+    """What the policy of one weight agent saw and did while it explored.
 
     Attributes
     ----------
     observations : Tensor
         (B, T, S).
+    effective : Tensor
+        Which entries of the actions have an effect, booleans (B, A): the weight of an absent modality has none.
     actions : Tensor
         (B, T, A); `rl_nnunet.policies.gaussian.weights_of` makes weights of them.
     log_probabilities : Tensor
@@ -108,6 +110,7 @@ class Episode(NamedTuple):
     """
 
     observations: Tensor
+    effective: Tensor
     actions: Tensor
     log_probabilities: Tensor
 
@@ -130,19 +133,40 @@ class IterationOutput(NamedTuple):
     decision: Tensor
 
 
+class Exploration(NamedTuple):
+    """What came out of the same batch with drawn actions in the place of the mean ones, without gradient.
+
+    Attributes
+    ----------
+    decisions : list of Tensor
+        Of iterations 1 to T, each (B, classes, *spatial); iteration 0 has no actions.
+    episodes : dict of str to Episode
+        What each agent's policy saw and did.
+    """
+
+    decisions: list[Tensor]
+    episodes: dict[str, Episode]
+
+
 class IntraInterOutput(NamedTuple):
     """What `rl_nnunet.networks.intra_inter_net.IntraInterNet` returns while it trains.
 
     Attributes
     ----------
     iterations : list of IterationOutput
-        Iterations 0 to T.
+        Iterations 0 to T, with the mean actions of the agents.
+    trained : list of int
+        Those of them that carry a gradient.
     samples : list of list of int
         Per modality, the samples of the batch that have it.
-    episodes : dict of str to Episode
-        What each agent's policy saw and did.
+    weights : dict of str to Tensor
+        Weights of the last iteration by agent, (B, A), NaN where they have no effect.
+    exploration : Exploration or None
+        None in steps in which the agents do not explore.
     """
 
     iterations: list[IterationOutput]
+    trained: list[int]
     samples: list[list[int]]
-    episodes: dict[str, Episode]
+    weights: dict[str, Tensor]
+    exploration: Exploration | None

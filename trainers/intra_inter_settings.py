@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rl_nnunet.agents.ppo import PPOConfig
-from rl_nnunet.agents.weights import PAPER_PPO
+from rl_nnunet.agents.weights import WEIGHT_PPO
 from rl_nnunet.training.settings import TrainerSettings
 
 
@@ -37,5 +37,5 @@ class IntraInterSettings(TrainerSettings):
         Of the backbone; None keeps nnU-Net's SGD.
     """
 
-    ppo: PPOConfig = PAPER_PPO
+    ppo: PPOConfig = WEIGHT_PPO
     adam: AdamConfig | None = AdamConfig()

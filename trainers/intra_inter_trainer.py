@@ -16,10 +16,9 @@ from rl_nnunet.agents.agent import Agent
 from rl_nnunet.agents.rewards import true_label_probability
 from rl_nnunet.agents.weights import InterAgent, IntraAgent, WeightReport
 from rl_nnunet.losses.iterated_loss import IteratedLoss
-from rl_nnunet.outputs import IntraInterOutput
 from rl_nnunet.plans.intra_inter_net import IntraInterNetPlan
 from rl_nnunet.progress_plot import Panel
-from rl_nnunet.targets import Target, finest
+from rl_nnunet.targets import finest
 from rl_nnunet.trainers.intra_inter_settings import IntraInterSettings
 from rl_nnunet.training.absent_channels import AbsentChannels
 from rl_nnunet.training.adapted_plans import AdaptedPlans
@@ -29,8 +28,9 @@ from rl_nnunet.training.agent_training import AgentTraining
 class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer):
     """Train one encoder per modality with the agents of Zhu et al. (see `rl_nnunet.networks.intra_inter_net`).
 
-    The backbone and each agent have an Adam of their own, with the paper's learning rates and weight decay; nnU-Net's
-    polynomial decay is kept. The network is not compiled: it computes iterations a second time for their gradient.
+    The backbone and each agent have an Adam of their own, with the paper's weight decay; the backbone's has the paper's
+    learning rate and nnU-Net's polynomial decay. The network is not compiled: it computes iterations a second time for
+    their gradient.
 
     Attributes
     ----------
@@ -90,22 +90,25 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
     def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[WeightReport, dict[str, float | Tensor]]:
         """Return what the agents learn from; log the losses, and p and r of every iteration."""
         losses, self.loss.report = self.loss.report, None  # releases the step's outputs
-        probabilities = self._true_label_probabilities(losses.output, batch["target"])
+        output, truth = losses.output, finest(batch["target"]).to(self.device)
+        probabilities = self._true_label_probabilities([one.decision for one in output.iterations], truth)
         mean = probabilities.mean(0)
         values = {
             **dict(zip(self.loss_keys, (losses.fused, losses.decision, *losses.modalities), strict=True)),
             **dict(zip(self.probability_keys, mean, strict=True)),
             **dict(zip(self.reward_keys, mean.diff(), strict=True)),
         }
-        return WeightReport(batch, loss, self.progress, losses.output.episodes, probabilities), values
+        episodes, gains = {}, None
+        if output.exploration is not None:
+            drawn = self._true_label_probabilities(output.exploration.decisions, truth)
+            gains = torch.cat((torch.zeros_like(drawn[:, :1]), drawn - probabilities[:, 1:]), dim=1)
+            episodes = output.exploration.episodes
+        return WeightReport(batch, loss, self.progress, output.weights, episodes, gains), values
 
-    def _true_label_probabilities(self, output: IntraInterOutput, target: Target) -> Tensor:
-        """Return p_0 to p_T of every sample, (B, T + 1)."""
-        truth = finest(target).to(self.device)
+    def _true_label_probabilities(self, decisions: Sequence[Tensor], truth: Tensor) -> Tensor:
+        """Return the probabilities of the true label in some decisions, (B, decisions)."""
         options = {"regions": self.label_manager.has_regions, "ignore_label": self.label_manager.ignore_label}
-        return torch.stack(
-            [true_label_probability(iteration.decision, truth, **options) for iteration in output.iterations], dim=1
-        )
+        return torch.stack([true_label_probability(decision, truth, **options) for decision in decisions], dim=1)
 
     def own_panels(self) -> Sequence[Panel]:
         """Return the losses, and what the agents are rewarded for."""

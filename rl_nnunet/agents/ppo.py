@@ -7,79 +7,20 @@ state and the reward (eq. 8 and 9) are the agent's affair. `PPO.update_if_ready`
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_
 
+from rl_nnunet.agents.ppo_config import PPOConfig
 from rl_nnunet.agents.transitions import Transitions, select
 from rl_nnunet.progress_plot import Panel
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from torch import Tensor
-
-
-@dataclass(frozen=True)
-class PPOConfig:
-    """Hyperparameters of PPO.
-
-    Parameters
-    ----------
-    transitions_per_update : int
-        N, how many transitions are collected before an update; at least 1.
-    epochs : int
-        K, how often an update passes over them; at least 1.
-    minibatch_size : int
-        M, transitions per gradient step; at least 1.
-    clip : float
-        epsilon of eq. 11, by how much the probability ratio may leave 1 before its gradient stops; in (0, 1).
-    discount : float
-        gamma of eq. 10 and 13, in [0, 1].
-    policy_learning_rate, critic_learning_rate : float
-        Of the two Adam optimizers; positive.
-    entropy_weight : float
-        Weight of the exploration bonus in the policy's loss; not negative.
-    max_gradient_norm : float
-        L2 norm to which the gradient of the policy, and that of the critic, is clipped; positive.
-    weight_decay : float
-        Of both optimizers; not negative.
-
-    Raises
-    ------
-    ValueError
-        If a value is out of its range.
-    """
-
-    transitions_per_update: int = 64
-    epochs: int = 4
-    minibatch_size: int = 32
-    clip: float = 0.2
-    discount: float = 0.9
-    policy_learning_rate: float = 3e-3
-    critic_learning_rate: float = 3e-3
-    entropy_weight: float = 0.01
-    max_gradient_norm: float = 0.5
-    weight_decay: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        in_range = {
-            "transitions_per_update": self.transitions_per_update >= 1,
-            "epochs": self.epochs >= 1,
-            "minibatch_size": self.minibatch_size >= 1,
-            "clip": 0 < self.clip < 1,
-            "discount": 0 <= self.discount <= 1,
-            "policy_learning_rate": self.policy_learning_rate > 0,
-            "critic_learning_rate": self.critic_learning_rate > 0,
-            "entropy_weight": self.entropy_weight >= 0,
-            "max_gradient_norm": self.max_gradient_norm > 0,
-            "weight_decay": self.weight_decay >= 0,
-        }
-        for name, valid in in_range.items():
-            if not valid:
-                raise ValueError(f"PPOConfig: {name} is out of range: {getattr(self, name)}.")
 
 
 class Policy(Protocol):
@@ -125,6 +66,9 @@ class Critic(nn.Module):
             nn.Tanh(),
             nn.Linear(hidden_size, 1),
         )
+        # Values of chance would exceed our rewards tenfold, and be the advantages until they are unlearnt.
+        nn.init.zeros_(self.layers[-1].weight)
+        nn.init.zeros_(self.layers[-1].bias)
 
     def forward(self, state: Tensor) -> Tensor:
         """Return the values, shape (N,), of states of shape (N, S)."""
@@ -158,6 +102,16 @@ def clipped_surrogate(
     ratio = (log_probability_new - log_probability_old).exp()
     clipped_ratio = ratio.clamp(1 - clip, 1 + clip)
     return -torch.minimum(ratio * advantage, clipped_ratio * advantage).mean()
+
+
+def approximate_kl(log_probability_new: Tensor, log_probability_old: Tensor) -> Tensor:
+    """Return ``(ratio - 1) - log ratio`` of every action, (N,), in nats.
+
+    Its mean over actions that the old policy drew estimates KL(old || new) without bias, with little variance, and is
+    never negative (Schulman, "Approximating KL Divergence", 2020).
+    """
+    log_ratio = log_probability_new - log_probability_old
+    return log_ratio.exp() - 1 - log_ratio
 
 
 def one_step_advantage(reward: Tensor, value: Tensor, next_value: Tensor, discount: float) -> Tensor:
@@ -226,49 +180,74 @@ class PPO:
     def update_if_ready(self) -> dict[str, float] | None:
         """Update the policy and the critic once N transitions are stored, and forget them.
 
-        All stored transitions are used. Minibatches are drawn with the global random generator of the CPU.
+        All stored transitions are used. Minibatches are drawn with the global random generator of the CPU. The update
+        ends with the step that would move the policy further than ``target_kl`` from the one that acted.
 
         Returns
         -------
         dict of str to float, or None
-            Means over the update of ``policy_loss`` (without the entropy bonus), ``value_loss``, ``entropy``,
-            ``clip_fraction``, ``approximate_kl`` (nats) and ``reward``; None where no update was due.
+            Means over the steps of the update: ``policy_loss`` (without the entropy bonus), ``value_loss``,
+            ``entropy``; between the policies before and after it ``approximate_kl`` (nats) and ``clip_fraction``; the
+            transitions' mean ``reward`` and the number of ``steps``. None where no update was due.
         """
-        count = len(self)
-        if count < self.config.transitions_per_update:
+        if len(self) < self.config.transitions_per_update:
             return None
-        config, batch = self.config, self.transitions.take_all()
-        totals: dict[str, Tensor] = {}
+        batch = self.transitions.take_all()
         with torch.enable_grad(), torch.autocast(batch["reward"].device.type, enabled=False):
-            # Advantages and targets come from the critic as it was during collection and stay fixed; where the agent
-            # knows what was to be expected of the policy, that is the better baseline. Advantages are standardized
-            # over all transitions, so that a small last minibatch does no harm.
-            with torch.no_grad():
-                next_value = self.critic(batch["next_state"]).masked_fill(batch["terminal"], 0)
-                if "baseline" in batch:
-                    advantage = standardize(batch["reward"] - batch["baseline"])
-                else:
-                    advantage = standardize(
-                        one_step_advantage(batch["reward"], self.critic(batch["state"]), next_value, config.discount)
-                    )
-            batch |= {"next_value": next_value, "advantage": advantage}
-            for _ in range(config.epochs):
-                for indices in torch.randperm(count).split(config.minibatch_size):
-                    metrics = self._step(select(batch, indices.to(advantage.device)))
-                    for name, metric in metrics.items():
-                        totals[name] = totals.get(name, 0) + metric * len(indices)
-        means = {name: total.item() / (config.epochs * count) for name, total in totals.items()}
-        return {**means, "reward": batch["reward"].mean().item()}
+            batch |= self._judge(batch)
+            totals: dict[str, Tensor] = {}
+            steps = 0
+            for minibatch in self._minibatches(batch):
+                steps += 1
+                metrics, is_far = self._step(minibatch)
+                totals = {name: totals.get(name, 0) + metric for name, metric in metrics.items()}
+                if is_far:
+                    break
+        means = {name: (total / steps).item() for name, total in totals.items()}
+        return {**means, **self._movement(batch), "reward": batch["reward"].mean().item(), "steps": steps}
 
-    def _step(self, batch: dict[str, Any]) -> dict[str, Tensor]:
-        """Take one gradient step of the policy and one of the critic on a minibatch."""
+    @torch.no_grad()
+    def _judge(self, batch: dict[str, Any]) -> dict[str, Tensor]:
+        """Return V(s_t+1) and the advantages, and set the size of the policy's steps.
+
+        Both come from the critic as it was during collection and stay fixed; where the agent knows what was to be
+        expected of the policy, that is the better baseline. Advantages are standardized over all
+        transitions, so that a small last minibatch does no harm. That makes 1 of any spread, were it that of the last
+        digit; and so does Adam, whatever the advantages are divided by. Hence it is the learning rate that is
+        reduced where the spread is below `smallest_spread`: of the rewards, because an untrained critic makes
+        advantages of nothing, and of the advantages, because rewards that it foresees leave nothing to learn.
+        """
+        config = self.config
+        next_value = self.critic(batch["next_state"]).masked_fill(batch["terminal"], 0)
+        if "baseline" in batch:
+            advantage = batch["reward"] - batch["baseline"]
+        else:
+            advantage = one_step_advantage(batch["reward"], self.critic(batch["state"]), next_value, config.discount)
+        spread = torch.minimum(batch["reward"].std(correction=0), advantage.std(correction=0)).item()
+        shrink = min(1.0, spread / config.smallest_spread) if config.smallest_spread else 1.0
+        for group in self._policy_optimizer.param_groups:
+            group["lr"] = config.policy_learning_rate * shrink
+        return {"next_value": next_value, "advantage": standardize(advantage)}
+
+    def _minibatches(self, batch: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield the minibatches of all K epochs."""
+        reward = batch["reward"]
+        for _ in range(self.config.epochs):
+            for indices in torch.randperm(len(reward)).split(self.config.minibatch_size):
+                yield select(batch, indices.to(reward.device))
+
+    def _step(self, batch: dict[str, Any]) -> tuple[dict[str, Tensor], bool]:
+        """Take one gradient step of the policy and one of the critic on a minibatch.
+
+        Returns the step's metrics, and whether the policy is as far from the one that acted as it may get.
+        """
         config = self.config
         log_probability, entropy = self.policy.evaluate(batch["context"], batch["action"])
         policy_loss = clipped_surrogate(log_probability, batch["log_probability"], batch["advantage"], config.clip)
         self._policy_optimizer.zero_grad()
         (policy_loss - config.entropy_weight * entropy.mean()).backward()
         clip_grad_norm_(self._policy_parameters, config.max_gradient_norm)
-        self._policy_optimizer.step()
+        is_far = self._move_policy(batch, approximate_kl(log_probability.detach(), batch["log_probability"]))
         self._policy_optimizer.zero_grad()
 
         critic_loss = value_loss(batch["reward"], self.critic(batch["state"]), batch["next_value"], config.discount)
@@ -277,18 +256,48 @@ class PPO:
         clip_grad_norm_(self._critic_parameters, config.max_gradient_norm)
         self._critic_optimizer.step()
         self._critic_optimizer.zero_grad()
+        metrics = {
+            "policy_loss": policy_loss.detach(),
+            "value_loss": critic_loss.detach(),
+            "entropy": entropy.detach().mean(),
+        }
+        return metrics, is_far
 
-        with torch.no_grad():
-            log_ratio = log_probability - batch["log_probability"]
-            ratio = log_ratio.exp()
-            return {
-                "policy_loss": policy_loss.detach(),
-                "value_loss": critic_loss.detach(),
-                "entropy": entropy.mean(),
-                "clip_fraction": ((ratio - 1).abs() > config.clip).float().mean(),
-                # The low-variance, never negative estimate of KL(old || new): E[(ratio - 1) - log ratio].
-                "approximate_kl": (ratio - 1 - log_ratio).mean(),
-            }
+    @torch.no_grad()
+    def _move_policy(self, batch: dict[str, Any], kl_before: Tensor) -> bool:
+        """Take the policy's step, as far as ``target_kl`` allows; return whether that ends the update.
+
+        Others stop after the step that went too far. With many actions that is too late: Adam's first step moves every
+        weight by the learning rate, and the means of the actions by that times the hidden units. The divergence grows
+        with the square of the distance, so that the step is cut where its root would reach that of the target.
+        """
+        target, start = self.config.target_kl, kl_before.mean().clamp(min=0)
+        if start >= target:
+            return True
+        before = [parameter.clone() for parameter in self._policy_parameters]
+        self._policy_optimizer.step()
+        log_probability, _ = self.policy.evaluate(batch["context"], batch["action"])
+        end = approximate_kl(log_probability, batch["log_probability"]).mean()
+        if end <= target:
+            return False
+        share = (target**0.5 - start.sqrt()) / (end.sqrt() - start.sqrt())
+        for parameter, old in zip(self._policy_parameters, before, strict=True):
+            parameter.copy_(old.lerp(parameter, share))
+        return True
+
+    @torch.no_grad()
+    def _movement(self, batch: dict[str, Any]) -> dict[str, float]:
+        """Return how far the update moved the policy, over all transitions."""
+        indices = torch.arange(len(batch["reward"]), device=batch["reward"].device)
+        parts = (select(batch, part) for part in indices.split(self.config.minibatch_size))
+        with torch.autocast(indices.device.type, enabled=False):
+            log_probability = torch.cat([self.policy.evaluate(part["context"], part["action"])[0] for part in parts])
+        old = batch["log_probability"]
+        clipped = ((log_probability - old).exp() - 1).abs() > self.config.clip
+        return {
+            "approximate_kl": approximate_kl(log_probability, old).mean().item(),
+            "clip_fraction": clipped.float().mean().item(),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return the critic's weights, both optimizers and the stored transitions.
@@ -314,8 +323,8 @@ class PPO:
 def diagnostic_panels(name: str) -> tuple[Panel, ...]:
     """Return what to draw of the updates of an agent of some name: whether PPO's steps are of a size that it can take.
 
-    The approximate KL divergence between the policies before and after should stay below some hundredths of a nat, the
-    fraction of clipped ratios below a third; both at 0 mean that nothing is learnt.
+    The approximate KL divergence between the policies before and after an update ends about ``target_kl``; at 0, like
+    the fraction of clipped ratios, it means that nothing is learnt.
     """
     return (
         Panel("PPO: approximate KL divergence of an update", "nats", (f"approximate_kl_{name}",)),

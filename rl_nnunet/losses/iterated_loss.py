@@ -10,6 +10,8 @@ therefore goes to the loss of the iteration's decision.
 
 We divide the sum by the sum of its weights. Adam does not notice a constant factor; nnU-Net's gradient clipping and the
 learning rate of its SGD do, and they are made for a loss of this size.
+
+Iterations without a gradient (see ``trained_iterations`` there) are left out of the sum.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ class IteratedLossReport:
     fused, decision : float
         Loss of the fused output and of the decision, last iteration.
     modalities : list of float
-        Loss of each modality's own output, mean over the iterations; NaN where no sample has it.
+        Loss of each modality's own output, mean over the trained iterations; NaN where no sample has it.
     output : IntraInterOutput
         The network's output.
     """
@@ -70,9 +72,10 @@ class IteratedLoss(nn.Module):
         if not isinstance(output, IntraInterOutput):
             return self.fused(output, target)
         finest = finest_target(target)
-        fused = [self.fused(iteration.fused, target) for iteration in output.iterations]
-        decision = [self.finest(iteration.decision, finest) for iteration in output.iterations]
-        own = [self._own_losses(iteration, output.samples, finest) for iteration in output.iterations]
+        trained = [output.iterations[t] for t in output.trained]
+        fused = [self.fused(iteration.fused, target) for iteration in trained]
+        decision = [self.finest(iteration.decision, finest) for iteration in trained]
+        own = [self._own_losses(iteration, output.samples, finest) for iteration in trained]
         present = [m for m, loss in enumerate(own[0]) if loss is not None]
         fusion = self.fused_output_weight
         total = fusion / 2 * (sum(fused) + sum(decision)) + sum(losses[m] for losses in own for m in present)

@@ -21,54 +21,64 @@ The paper sums the outputs without weights. It differs from ours in two ways (do
 
 Where the paper, which classifies, is silent: W_f weighs the modality's maps of every stage, because the decoder takes
 them all; the fully connected fusion layer is a 1x1 convolution per stage; a modality's own head is one 1x1 convolution
-per stage, upsampled and added (the skip heads of FCN), which costs little beside its encoder. The agents see averages
-over the patch: the intra agent the sum of the modalities' deepest maps, the inter agent the fused one.
+per stage, upsampled and added (the skip heads of FCN), which costs little beside its encoder. What the agents see is
+ours, see `rl_nnunet.networks.observer`.
+
+The backbone is trained on the mean actions of the agents, those of a prediction: trained under the noise of their
+exploration in every iteration, it learns to ignore them. In a share of the steps the agents explore in a second pass
+over the same batch, without gradient, from the same iteration 0 on; what they are rewarded for is the difference.
 
 A modality whose patch is blank, or constant beside others that are not, is left out: no encoder and no head runs for
-it, and its place in the concatenation is zero.
+it, its place in the concatenation is zero, and its weight is no action of the inter agent.
 
-Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, all
-iterations but the last keep none of their maps and compute them again for their gradients: the memory is that of one
-iteration and not of T + 1. A prediction runs heads and decoder only once, in the last iteration.
+Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, the
+gradient passes through the first and the last iteration (`trained_iterations`; the paper trains all of them), and all
+but the last keep none of their maps and compute them again for their gradients: the memory is that of one iteration
+and not of T + 1. A prediction runs decoder and finest heads only once, in the last iteration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.nn.modules.conv import _ConvNd
 from torch.utils.checkpoint import checkpoint
 
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
-from rl_nnunet.outputs import Episode, IntraInterOutput, IterationOutput
-from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy, weights_of
+from rl_nnunet.networks.modality_head import ModalityHead
+from rl_nnunet.networks.observer import Observer, channel_spreads, input_statistics, output_statistics
+from rl_nnunet.outputs import Exploration, IntraInterOutput, IterationOutput
+from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy
+from rl_nnunet.policies.rollout import Rollout
 from rl_nnunet.presence.patches import rows_of, tell_present
 
 AGENTS = ("intra", "inter")
+TRAINED_ITERATIONS = ("ends", "all")
 
 
-class ModalityHead(nn.Module):
-    """A modality's own output: a 1x1 convolution of each stage's map, upsampled and added.
+class Scene(NamedTuple):
+    """What is the same in all iterations.
 
-    The layers are called as in nnU-Net's decoder, so that ``-pretrained_weights`` leaves them out, too.
+    Attributes
+    ----------
+    shallow : list of Tensor or None
+        Maps behind each modality's stem, (its samples, C, *spatial); None where no sample has it.
+    samples : list of list of int
+        Per modality, the samples that have it.
+    present : Tensor
+        Booleans (B, M), what fusion, decision and agents get.
+    inputs, channels : Tensor
+        What the agents see of input and stems, see `rl_nnunet.networks.observer`.
     """
 
-    def __init__(self, conv_op: type[_ConvNd], channels: Sequence[int], num_classes: int) -> None:
-        super().__init__()
-        self.seg_layers = nn.ModuleList(conv_op(size, num_classes, 1) for size in channels)
-
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return logits (N, classes, *spatial) at the resolution of the first of the maps."""
-        mode = "trilinear" if maps[0].ndim == 5 else "bilinear"
-        logits = self.seg_layers[-1](maps[-1])
-        for layer, finer in zip(reversed(self.seg_layers[:-1]), reversed(maps[:-1]), strict=True):
-            logits = layer(finer) + F.interpolate(logits, size=finer.shape[2:], mode=mode)
-        return logits
+    shallow: list[Tensor | None]
+    samples: list[list[int]]
+    present: Tensor
+    inputs: Tensor
+    channels: Tensor
 
 
 class IntraInterNet(nn.Module):
@@ -92,14 +102,22 @@ class IntraInterNet(nn.Module):
         Of the policies' recurrent networks.
     fused_output_weight : float
         lambda of eq. 2, by which the decision divides the modalities' own outputs.
+    regions : bool
+        Whether the classes are regions, which overlap; the agents see the outputs as probabilities.
+    exploration_share : float
+        Probability that the agents explore in a training step.
+    trained_iterations : {"ends", "all"}
+        Which iterations the backbone is trained in: the first and the last, or all, as in the paper.
+    prediction_iterations : int, optional
+        How often a prediction is refined; `iterations` where not given.
     **backbone
         Fields of `rl_nnunet.networks.backbone.Backbone`.
 
     Raises
     ------
     ValueError
-        If an agent is unknown, there are agents but no iterations or the other way round, or the backbone cannot be
-        built.
+        If an agent is unknown, there are agents but no iterations or the other way round, the trained iterations are
+        neither ends nor all, or the backbone cannot be built.
     """
 
     def __init__(
@@ -114,15 +132,27 @@ class IntraInterNet(nn.Module):
         iterations: int = 3,
         hidden_size: int = 64,
         fused_output_weight: float = 4.0,
+        regions: bool = False,
+        exploration_share: float = 0.5,
+        trained_iterations: str = "ends",
+        prediction_iterations: int | None = None,
         **backbone: Any,
     ) -> None:
         super().__init__()
         plan = Backbone(**backbone)
         if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
             raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
+        if trained_iterations not in TRAINED_ITERATIONS:
+            raise ValueError(f"trained_iterations must be one of {TRAINED_ITERATIONS}, not {trained_iterations!r}")
         self.modality_names = list(modality_names)
         self.iterations = iterations
         self.fused_output_weight = fused_output_weight
+        self.exploration_share = exploration_share
+        self.trained_iterations = trained_iterations
+        # Without agents, another iteration would be the same again.
+        self.prediction_iterations = (
+            iterations if prediction_iterations is None or not agents else prediction_iterations
+        )
         self.dimension = plan.dimension
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
         features = plan.features_per_stage
@@ -132,9 +162,10 @@ class IntraInterNet(nn.Module):
         self.heads = nn.ModuleList(ModalityHead(plan.conv_op, features, num_classes) for _ in self.groups)
         self.fusions = nn.ModuleList(plan.conv_op(len(self.groups) * size, size, 1) for size in features)
         self.decoder = plan.build_decoder(self.encoders[0], num_classes, deep_supervision)
+        self.observer = Observer(len(self.groups), features[0], regions)
         sizes = {"intra": features[0], "inter": len(self.groups)}
         self.policies = nn.ModuleDict(
-            {name: RecurrentGaussianPolicy(features[-1], sizes[name], hidden_size) for name in agents}
+            {name: RecurrentGaussianPolicy(self.observer.sizes[name], sizes[name], hidden_size) for name in agents}
         )
 
     @staticmethod
@@ -159,65 +190,103 @@ class IntraInterNet(nn.Module):
         names = None if self.training else self.modality_names
         x, present = tell_present(x, self.groups, self.blank_values, names)
         samples = rows_of(present)
-        shallow = [
-            stem(x[rows, channels[0]].unsqueeze(1)) if rows else None
-            for stem, rows, channels in zip(self.stems, samples, self.groups, strict=True)
-        ]
-        weights = {"intra": x.new_ones(len(x), self.fusions[0].out_channels), "inter": x.new_ones(len(x), x.shape[1])}
-        history: dict[str, list[Tensor]] = {name: [] for name in AGENTS}
-        acts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in self.policies}
-        outputs = []
-        for iteration in range(self.iterations + 1):
-            is_last = iteration == self.iterations
-            arguments = (shallow, weights["intra"], weights["inter"] * present, samples)
-            if self.training and not is_last:
-                output, *observed = checkpoint(self._iterate, *arguments, True, use_reentrant=False)
-            else:  # the backward pass begins with the last iteration: keeping its maps costs no more memory
-                output, *observed = self._iterate(*arguments, is_last)
+        scene = self._enter(x, samples, present)
+        effective = {"intra": present.new_ones(len(x), self.fusions[0].out_channels), "inter": present}
+        ones = {name: entries.to(x.dtype) for name, entries in effective.items()}
+        rollout = Rollout(self.policies, effective, draw=False)
+        last = self.iterations if self.training else self.prediction_iterations
+        output, seen = self._run(scene, ones, 0, last)
+        outputs, exploration, weights = [output], None, {}
+        if self.training and self.policies and torch.rand(()) < self.exploration_share:
+            exploration = self._explore(scene, seen, ones, effective)
+        for iteration in range(1, last + 1):
+            weights = rollout.act(seen)
+            output, seen = self._run(scene, {**ones, **weights}, iteration, last)
             outputs.append(output)
-            if not is_last:
-                self._act(dict(zip(AGENTS, observed, strict=True)), history, acts, weights)
         if self.training:
-            return IntraInterOutput(outputs, samples, self._episodes(history, acts))
+            logged = {name: value.where(effective[name], torch.nan) for name, value in weights.items()}
+            trained = [t for t in range(last + 1) if self._is_trained(t)]
+            return IntraInterOutput(outputs, trained, samples, logged, exploration)
         if self.decoder.deep_supervision:
             return [outputs[-1].decision, *outputs[-1].fused[1:]]
         return outputs[-1].decision
 
+    def _enter(self, x: Tensor, samples: list[list[int]], present: Tensor) -> Scene:
+        """Return what is the same in all iterations: the maps behind the stems, and what is seen of the input."""
+        shallow, spreads = [], []
+        for stem, rows, channels in zip(self.stems, samples, self.groups, strict=True):
+            if not rows:
+                shallow.append(None)
+                continue
+            convolution, *rest = stem.convs[0].all_modules
+            convolved = convolution(x[rows, channels[0]].unsqueeze(1))
+            spreads.append(self._place(channel_spreads(convolved), rows, len(x)) * present[:, channels])
+            shallow.append(nn.Sequential(*rest)(convolved))
+        mean_spreads = sum(spreads) / present.sum(1, keepdim=True)
+        return Scene(shallow, samples, present, input_statistics(x, present, self.blank_values), mean_spreads)
+
+    def _is_trained(self, iteration: int) -> bool:
+        """Return whether the gradient of the loss passes through an iteration."""
+        return self.trained_iterations == "all" or iteration in (0, self.iterations)
+
+    def _run(
+        self, scene: Scene, weights: dict[str, Tensor], iteration: int, last: int
+    ) -> tuple[IterationOutput | None, dict[str, Tensor]]:
+        """Run an iteration of the episode with mean actions; return its output and what the agents see of it."""
+        if iteration == last:  # the backward pass begins here: keeping the maps costs no more memory
+            return self._iterate(scene, weights, True)[0], {}
+        if not self.training:
+            output, statistics = self._iterate(scene, weights, False)
+        elif self._is_trained(iteration):
+            output, statistics = checkpoint(self._iterate, scene, weights, True, use_reentrant=False)
+        else:
+            with torch.no_grad():
+                output, statistics = self._iterate(scene, weights, True)
+        return output, self.observer(scene.inputs, scene.channels, statistics, scene.present, self.training)
+
+    @torch.no_grad()
+    def _explore(
+        self, scene: Scene, seen: dict[str, Tensor], ones: dict[str, Tensor], effective: dict[str, Tensor]
+    ) -> Exploration:
+        """Refine the first iteration with drawn actions."""
+        rollout, decisions = Rollout(self.policies, effective, draw=True), []
+        for _ in range(self.iterations):
+            output, statistics = self._iterate(scene, {**ones, **rollout.act(seen)}, True)
+            decisions.append(output.decision)
+            seen = self.observer(scene.inputs, scene.channels, statistics, scene.present, False)
+        return Exploration(decisions, rollout.episodes())
+
     def _iterate(
-        self,
-        shallow: list[Tensor | None],
-        intra: Tensor,
-        inter: Tensor,
-        samples: list[list[int]],
-        decide: bool,
-    ) -> tuple[IterationOutput | None, Tensor, Tensor]:
-        """Run one iteration; return its output (None unless `decide`) and what the intra and the inter agent see."""
-        spatial = [1] * self.dimension
+        self, scene: Scene, weights: dict[str, Tensor], decide: bool
+    ) -> tuple[IterationOutput | None, Tensor | None]:
+        """Run one iteration; return its output (None unless `decide`) and the statistics of the own outputs."""
+        spatial, intra, samples, size = [1] * self.dimension, weights["intra"], scene.samples, len(scene.present)
+        inter = weights["inter"] * scene.present
         maps = [
             None
             if stem is None
             else encoder(stem * self._take(intra, rows).view(len(rows), -1, *spatial).to(stem.dtype))
-            for encoder, stem, rows in zip(self.encoders, shallow, samples, strict=True)
+            for encoder, stem, rows in zip(self.encoders, scene.shallow, samples, strict=True)
         ]
-        deepest = self._fuse(maps, -1, inter, samples)
-        deep_features = sum(
-            self._place(one[-1].mean(tuple(range(2, one[-1].ndim))), rows, len(inter))
-            for one, rows in zip(maps, samples, strict=True)
-            if one is not None
-        )
-        observed = deep_features.detach().float(), deepest.detach().float().mean(tuple(range(2, deepest.ndim)))
+        statistics = self._judge(maps, inter, scene) if self.policies else None
         if not decide:
-            return None, *observed
-        stages = range(len(self.fusions) - 1)
-        fused = self.decoder([*(self._fuse(maps, stage, inter, samples) for stage in stages), deepest])
+            return None, statistics
+        fused = self.decoder([self._fuse(maps, stage, inter, samples) for stage in range(len(self.fusions))])
         own = [None if one is None else head(one) for head, one in zip(self.heads, maps, strict=True)]
         weighted = sum(
-            self._place(logits, rows, len(inter)) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
+            self._place(logits, rows, size) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )
         decision = (fused[0] if isinstance(fused, list) else fused) + weighted / self.fused_output_weight
-        return IterationOutput(fused, own, decision), *observed
+        return IterationOutput(fused, own, decision), statistics
+
+    @torch.no_grad()
+    def _judge(self, maps: list[list[Tensor] | None], inter: Tensor, scene: Scene) -> Tensor:
+        """Return the statistics of the modalities' own outputs, at the resolution of the second stage."""
+        first = min(1, len(self.fusions) - 1)
+        own = [None if one is None else head(one, first) for head, one in zip(self.heads, maps, strict=True)]
+        return output_statistics(own, inter, scene.samples, scene.present, self.observer.regions)
 
     def _fuse(self, maps: list[list[Tensor] | None], stage: int, inter: Tensor, samples: list[list[int]]) -> Tensor:
         """Return the fused map of a stage: the weighted maps of all modalities (eq. 1) through a 1x1 convolution."""
@@ -244,32 +313,11 @@ class IntraInterNet(nn.Module):
         index = torch.tensor(rows, device=rows_only.device)
         return rows_only.new_zeros(size, *rows_only.shape[1:]).index_copy(0, index, rows_only)
 
-    def _act(
-        self,
-        observed: dict[str, Tensor],
-        history: dict[str, list[Tensor]],
-        acts: dict[str, list[tuple[Tensor, Tensor]]],
-        weights: dict[str, Tensor],
-    ) -> None:
-        """Let the agents propose the next weights; drawn in training, the most probable ones otherwise."""
-        for name, policy in self.policies.items():
-            history[name].append(observed[name])
-            action, log_probability = policy.act(torch.stack(history[name], 1), most_probable=not self.training)
-            acts[name].append((action, log_probability))
-            weights[name] = weights_of(action)
-
-    @staticmethod
-    def _episodes(history: dict[str, list[Tensor]], acts: dict[str, list[tuple[Tensor, Tensor]]]) -> dict[str, Episode]:
-        return {
-            name: Episode(torch.stack(history[name], 1), *(torch.stack(part, 1) for part in zip(*acted, strict=True)))
-            for name, acted in acts.items()
-        }
-
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
         """Return the number of feature-map values of one sample with all modalities; nnU-Net plans memory with it.
 
         Counted are the stems, one iteration (all encoders, the concatenated and the fused maps, heads and decoder;
-        the other iterations keep no maps), and what every iteration returns.
+        the other iterations keep no maps), and what every iteration returns, those of an exploration included.
         """
         input_size, modalities = list(input_size), len(self.groups)
         total = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
@@ -281,5 +329,5 @@ class IntraInterNet(nn.Module):
             size = size // np.array(stride)
             channels = self.fusions[stage].out_channels
             total += np.prod([(modalities + 1) * channels + modalities * classes, *size], dtype=np.int64)
-        returned = (self.iterations + 1) * (modalities + 2) * classes
+        returned = ((self.iterations + 1) * (modalities + 2) + self.iterations) * classes
         return total + np.prod([returned, *input_size], dtype=np.int64)

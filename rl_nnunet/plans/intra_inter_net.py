@@ -20,6 +20,12 @@ def modality_arguments(dataset_json: dict[str, Any], channel_blank_values: Seque
         "iterations": 3,
         "hidden_size": 64,
         "fused_output_weight": 4.0,
+        "regions": any(
+            isinstance(value, list | tuple) and len(value) > 1 for value in dataset_json.get("labels", {}).values()
+        ),
+        "exploration_share": 0.5,
+        "trained_iterations": "ends",
+        "prediction_iterations": None,
     }
 
 

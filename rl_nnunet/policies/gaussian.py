@@ -16,7 +16,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 INITIAL_STANDARD_DEVIATION = 0.5
 """Of the action; the weights of a new agent lie between 0.5 and 1.5 most of the time."""
@@ -33,8 +32,7 @@ class RecurrentGaussianPolicy(nn.Module):
     Parameters
     ----------
     observation_size : int
-        Entries of an observation; observations are standardized before use, because the features that they are
-        averages of drift while the network learns.
+        Entries of an observation, each of about zero mean and unit variance.
     action_size : int
         Entries of an action.
     hidden_size : int
@@ -50,46 +48,52 @@ class RecurrentGaussianPolicy(nn.Module):
         self.log_standard_deviation = nn.Parameter(torch.full((action_size,), math.log(INITIAL_STANDARD_DEVIATION)))
 
     @torch.no_grad()
-    def act(self, observations: Tensor, most_probable: bool) -> tuple[Tensor, Tensor]:
+    def act(self, observations: Tensor, effective: Tensor, most_probable: bool) -> tuple[Tensor, Tensor]:
         """Act on the last of some observations.
 
         Parameters
         ----------
         observations : Tensor
             All observations of an episode so far, (B, t + 1, S).
+        effective : Tensor
+            Which entries of the action have an effect, booleans (B, A): the weight of an absent modality has none. In
+            the log-probability, it would be noise in the ratio of PPO.
         most_probable : bool
             Return the mean and do not draw, so that a prediction is repeatable.
 
         Returns
         -------
         action : Tensor
-            (B, A).
+            (B, A); 0 where it has no effect.
         log_probability : Tensor
-            In nats, (B,).
+            Of the entries that have an effect, in nats, (B,).
         """
         with torch.autocast(observations.device.type, enabled=False):
             gaussian = self._gaussian(self._means(observations.float())[:, -1])
             action = gaussian.mean if most_probable else gaussian.sample()
-            return action, gaussian.log_prob(action).sum(-1)
+            return action * effective, (gaussian.log_prob(action) * effective).sum(-1)
 
     def evaluate(self, context: dict[str, Tensor], action: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-probability and entropy of recorded actions, each (N,), with gradient through all observations.
 
+        Both are those of the entries that have an effect.
+
         Parameters
         ----------
         context : dict of str to Tensor
-            ``observations``, those of the whole episode, (N, T, S), and ``step``, integers (N,): the action was taken
-            after observation number `step`, so that later ones have no influence.
+            ``observations``, those of the whole episode, (N, T, S); ``step``, integers (N,): the action was taken
+            after observation number `step`, so that later ones have no influence; ``effective``, see `act`.
         action : Tensor
             (N, A).
         """
         means = self._means(context["observations"])
         gaussian = self._gaussian(means[torch.arange(len(action), device=means.device), context["step"]])
-        return gaussian.log_prob(action).sum(-1), gaussian.entropy().sum(-1)
+        effective = context["effective"]
+        return (gaussian.log_prob(action) * effective).sum(-1), (gaussian.entropy() * effective).sum(-1)
 
     def _means(self, observations: Tensor) -> Tensor:
         """Return the mean action after each observation, (B, T, A)."""
-        hidden, _ = self.recurrent(F.layer_norm(observations, observations.shape[-1:]))
+        hidden, _ = self.recurrent(observations)
         return self.mean(hidden)
 
     def _gaussian(self, mean: Tensor) -> torch.distributions.Normal:

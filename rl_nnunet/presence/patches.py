@@ -30,12 +30,16 @@ from torch import Tensor
 from rl_nnunet.presence.cases import CONSTANT_TOLERANCE
 
 
-def blank_channels(x: Tensor, blank_values: Tensor) -> Tensor:
-    """Return which channels of (B, channels, *spatial) are blank, booleans (B, channels)."""
+def blank_voxels(x: Tensor, blank_values: Tensor) -> Tensor:
+    """Return which voxels of (B, channels, *spatial) are blank, booleans of the same shape."""
     detached = x.detach()
     blank = blank_values.view(1, -1, *[1] * (x.ndim - 2))
-    is_blank = ((detached - blank).abs() < CONSTANT_TOLERANCE) | (detached.abs() < CONSTANT_TOLERANCE)
-    return is_blank.flatten(2).all(-1)
+    return ((detached - blank).abs() < CONSTANT_TOLERANCE) | (detached.abs() < CONSTANT_TOLERANCE)
+
+
+def blank_channels(x: Tensor, blank_values: Tensor) -> Tensor:
+    """Return which channels of (B, channels, *spatial) are blank, booleans (B, channels)."""
+    return blank_voxels(x, blank_values).flatten(2).all(-1)
 
 
 def constant_channels(x: Tensor) -> Tensor:

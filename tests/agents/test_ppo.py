@@ -140,6 +140,7 @@ def test_standardize():
 def test_critic_shapes():
     critic = Critic(state_size=4, hidden_size=8)
     assert critic(torch.zeros(5, 4)).shape == (5,)
+    assert critic(torch.randn(5, 4)).tolist() == [0] * 5
     assert sum(p.numel() for p in critic.parameters()) == (4 * 8 + 8) + (8 * 8 + 8) + (8 + 1)
 
 
@@ -156,6 +157,7 @@ def test_update_waits_for_enough_transitions_and_clears_them():
         "clip_fraction",
         "approximate_kl",
         "reward",
+        "steps",
     }
     assert all(math.isfinite(value) for value in metrics.values())
     assert metrics["approximate_kl"] >= 0
@@ -311,6 +313,8 @@ def test_a_single_transition_per_update_is_harmless():
         ("entropy_weight", -0.01),
         ("max_gradient_norm", 0.0),
         ("discount", math.nan),
+        ("target_kl", 0.0),
+        ("smallest_spread", -1e-3),
     ],
 )
 def test_configuration_is_checked(name, value):

@@ -26,7 +26,7 @@ def targets():
     return [torch.randint(2, (3, 1, size, size)) for size in (4, 2)]
 
 
-def output(samples, deep_supervision, iterations=3):
+def output(samples, deep_supervision, trained=(0, 1, 2), iterations=3):
     def logits(count, size=4):
         return torch.randn(count, 2, size, size, requires_grad=True)
 
@@ -38,17 +38,18 @@ def output(samples, deep_supervision, iterations=3):
         )
         for _ in range(iterations)
     ]
-    return IntraInterOutput(made, samples, {})
+    return IntraInterOutput(made, list(trained), samples, {}, None)
 
 
 @pytest.mark.parametrize("deep_supervision", [True, False])
 @pytest.mark.parametrize("samples", [[[0, 1, 2], [0, 1, 2]], [[0, 2], []]])
-def test_sum_over_iterations_and_outputs(targets, samples, deep_supervision):
-    out = output(samples, deep_supervision)
+@pytest.mark.parametrize("trained", [(0, 1, 2), (0, 2)])
+def test_sum_over_iterations_and_outputs(targets, samples, deep_supervision, trained):
+    out = output(samples, deep_supervision, trained)
     loss = IteratedLoss(fused, finest, 4.0)
     total = loss(out, targets if deep_supervision else targets[0])
     expected, weight = 0.0, 0.0
-    for iteration in out.iterations:
+    for iteration in (out.iterations[t] for t in trained):
         expected += 2 * fused(iteration.fused, targets if deep_supervision else targets[0]).item()
         expected += 2 * finest(iteration.decision, targets[0]).item()
         weight += 4
