@@ -43,7 +43,8 @@ class IntraInterPlanner(AgentNetworkPlanner):
         patch_size: Sequence[int],
     ) -> dict[str, Any]:
         """Add the modalities and agents."""
-        return {**arch_kwargs, **modality_arguments(self.dataset_json, channel_blank_values)}
+        modalities = modality_arguments(self.dataset_json, channel_blank_values, arch_kwargs, patch_size)
+        return {**arch_kwargs, **modalities}
 
 
 class IntraInterSmallPlanner(IntraInterPlanner):

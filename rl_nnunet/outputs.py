@@ -123,7 +123,7 @@ class IterationOutput(NamedTuple):
     fused : list of Tensor or Tensor
         O_fusion: nnU-Net's deep-supervision scales, finest first, or one tensor without deep supervision.
     modalities : list of Tensor or None
-        O_m, (samples with the modality, classes, *spatial); None where no sample has it.
+        O_m, (samples with the modality, classes, *spatial at half the resolution); None where no sample has it.
     decision : Tensor
         Weighted sum of all outputs, (B, classes, *spatial).
     """

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 Target = Tensor | list[Tensor]
 
@@ -26,6 +27,15 @@ def join_targets(targets: Sequence[Target]) -> Target:
 def finest(target: Target) -> Tensor:
     """Return the target at full resolution."""
     return target[0] if isinstance(target, list) else target
+
+
+def at_one_size(logits: Tensor, target: Target) -> tuple[Tensor, Tensor]:
+    """Return logits and the scale of the target that has their size; without one, they are resized to the finest."""
+    for scale in target if isinstance(target, list) else [target]:
+        if scale.shape[2:] == logits.shape[2:]:
+            return logits, scale
+    size = finest(target).shape[2:]
+    return F.interpolate(logits, size=size, mode="trilinear" if len(size) == 3 else "bilinear"), finest(target)
 
 
 class BranchTargets(NamedTuple):

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from rl_nnunet.outputs import IntraInterOutput, IterationOutput
-from rl_nnunet.targets import Target
+from rl_nnunet.targets import Target, at_one_size
 from rl_nnunet.targets import finest as finest_target
 
 
@@ -75,7 +75,7 @@ class IteratedLoss(nn.Module):
         trained = [output.iterations[t] for t in output.trained]
         fused = [self.fused(iteration.fused, target) for iteration in trained]
         decision = [self.finest(iteration.decision, finest) for iteration in trained]
-        own = [self._own_losses(iteration, output.samples, finest) for iteration in trained]
+        own = [self._own_losses(iteration, output.samples, target) for iteration in trained]
         present = [m for m, loss in enumerate(own[0]) if loss is not None]
         fusion = self.fused_output_weight
         total = fusion / 2 * (sum(fused) + sum(decision)) + sum(losses[m] for losses in own for m in present)
@@ -89,9 +89,13 @@ class IteratedLoss(nn.Module):
         return total / (len(fused) * (fusion + len(present)))
 
     def _own_losses(
-        self, iteration: IterationOutput, samples: Sequence[Sequence[int]], target: Tensor
+        self, iteration: IterationOutput, samples: Sequence[Sequence[int]], target: Target
     ) -> list[Tensor | None]:
-        return [
-            None if logits is None else self.finest(logits, target if len(rows) == len(target) else target[list(rows)])
-            for logits, rows in zip(iteration.modalities, samples, strict=True)
-        ]
+        losses: list[Tensor | None] = []
+        for logits, rows in zip(iteration.modalities, samples, strict=True):
+            if logits is None:
+                losses.append(None)
+                continue
+            resized, truth = at_one_size(logits, target)
+            losses.append(self.finest(resized, truth if len(rows) == len(truth) else truth[list(rows)]))
+        return losses

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from dynamic_network_architectures.building_blocks.helper import convert_conv_op_to_dim
@@ -110,9 +111,14 @@ class Backbone:
             )
         return PlainConvEncoder(n_conv_per_stage=self.n_conv_per_stage, return_skips=True, **topology)
 
-    def build_decoder(self, encoder: nn.Module, num_classes: int, deep_supervision: bool) -> UNetDecoder:
-        """Return nnU-Net's decoder of the maps of an encoder."""
-        return UNetDecoder(encoder, num_classes, self.n_conv_per_stage_decoder, deep_supervision)
+    def build_decoder(self, num_classes: int, deep_supervision: bool) -> UNetDecoder:
+        """Return nnU-Net's decoder of maps that have the features of all stages."""
+        # It takes an encoder, but only what describes it.
+        described = SimpleNamespace(
+            output_channels=self.features_per_stage, strides=self.strides, kernel_sizes=self.kernel_sizes,
+            **self.block_options,
+        )  # fmt: skip
+        return UNetDecoder(described, num_classes, self.n_conv_per_stage_decoder, deep_supervision)
 
 
 def initialize_as_nnunet(module: nn.Module) -> None:

@@ -21,8 +21,12 @@ The paper sums the outputs without weights. It differs from ours in two ways (do
 
 Where the paper, which classifies, is silent: W_f weighs the modality's maps of every stage, because the decoder takes
 them all; the fully connected fusion layer is a 1x1 convolution per stage; a modality's own head is one 1x1 convolution
-per stage, upsampled and added (the skip heads of FCN), which costs little beside its encoder. What the agents see is
+per stage, upsampled and added (the skip heads of FCN), which costs little beside its encoder. It begins with the second
+stage, because an own output at full resolution costs more, in heads and losses, than it gains. What the agents see is
 ours, see `rl_nnunet.networks.observer`.
+
+The encoders may be smaller than what the decoder is made for (``modality_encoder``): M of them at the size of nnU-Net's
+one cost more time than they are worth. The fusion of each stage leads from their channels to those of the decoder.
 
 The backbone is trained on the mean actions of the agents, those of a prediction: trained under the noise of their
 exploration in every iteration, it learns to ignore them. In a share of the steps the agents explore in a second pass
@@ -40,11 +44,13 @@ and not of T + 1. A prediction runs decoder and finest heads only once, in the l
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
@@ -108,6 +114,8 @@ class IntraInterNet(nn.Module):
         Probability that the agents explore in a training step.
     trained_iterations : {"ends", "all"}
         Which iterations the backbone is trained in: the first and the last, or all, as in the paper.
+    modality_encoder : dict, optional
+        Fields of `rl_nnunet.networks.backbone.Backbone` in which stems and encoders differ from `backbone`.
     prediction_iterations : int, optional
         How often a prediction is refined; `iterations` where not given.
     **backbone
@@ -136,10 +144,12 @@ class IntraInterNet(nn.Module):
         exploration_share: float = 0.5,
         trained_iterations: str = "ends",
         prediction_iterations: int | None = None,
+        modality_encoder: dict[str, Any] | None = None,
         **backbone: Any,
     ) -> None:
         super().__init__()
         plan = Backbone(**backbone)
+        encoder_plan = replace(plan, **(modality_encoder or {}))
         if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
             raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
         if trained_iterations not in TRAINED_ITERATIONS:
@@ -155,15 +165,18 @@ class IntraInterNet(nn.Module):
         )
         self.dimension = plan.dimension
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
-        features = plan.features_per_stage
         self.groups = [[channel] for channel in range(input_channels)]
-        self.stems = nn.ModuleList(plan.build_stem(1) for _ in self.groups)
-        self.encoders = nn.ModuleList(plan.build_encoder() for _ in self.groups)
-        self.heads = nn.ModuleList(ModalityHead(plan.conv_op, features, num_classes) for _ in self.groups)
-        self.fusions = nn.ModuleList(plan.conv_op(len(self.groups) * size, size, 1) for size in features)
-        self.decoder = plan.build_decoder(self.encoders[0], num_classes, deep_supervision)
-        self.observer = Observer(len(self.groups), features[0], regions)
-        sizes = {"intra": features[0], "inter": len(self.groups)}
+        features, modalities = encoder_plan.features_per_stage, len(self.groups)
+        self.stems = nn.ModuleList(encoder_plan.build_stem(1) for _ in self.groups)
+        self.encoders = nn.ModuleList(encoder_plan.build_encoder() for _ in self.groups)
+        self.first_head_stage = min(1, plan.n_stages - 1)
+        head_features = features[self.first_head_stage :]
+        self.heads = nn.ModuleList(ModalityHead(plan.conv_op, head_features, num_classes) for _ in self.groups)
+        sizes = zip(features, plan.features_per_stage, strict=True)
+        self.fusions = nn.ModuleList(plan.conv_op(modalities * own, fused, 1) for own, fused in sizes)
+        self.decoder = plan.build_decoder(num_classes, deep_supervision)
+        self.observer = Observer(modalities, features[0], regions)
+        sizes = {"intra": features[0], "inter": modalities}
         self.policies = nn.ModuleDict(
             {name: RecurrentGaussianPolicy(self.observer.sizes[name], sizes[name], hidden_size) for name in agents}
         )
@@ -191,7 +204,7 @@ class IntraInterNet(nn.Module):
         x, present = tell_present(x, self.groups, self.blank_values, names)
         samples = rows_of(present)
         scene = self._enter(x, samples, present)
-        effective = {"intra": present.new_ones(len(x), self.fusions[0].out_channels), "inter": present}
+        effective = {"intra": present.new_ones(len(x), self.observer.channels.mean.numel()), "inter": present}
         ones = {name: entries.to(x.dtype) for name, entries in effective.items()}
         rollout = Rollout(self.policies, effective, draw=False)
         last = self.iterations if self.training else self.prediction_iterations
@@ -268,25 +281,23 @@ class IntraInterNet(nn.Module):
             else encoder(stem * self._take(intra, rows).view(len(rows), -1, *spatial).to(stem.dtype))
             for encoder, stem, rows in zip(self.encoders, scene.shallow, samples, strict=True)
         ]
-        statistics = self._judge(maps, inter, scene) if self.policies else None
+        heads = zip(self.heads, maps, strict=True)
+        own = [None if one is None else head(one[self.first_head_stage :]) for head, one in heads]
+        statistics = None
+        if self.policies:
+            statistics = output_statistics(own, inter, samples, scene.present, self.observer.regions)
         if not decide:
             return None, statistics
         fused = self.decoder([self._fuse(maps, stage, inter, samples) for stage in range(len(self.fusions))])
-        own = [None if one is None else head(one) for head, one in zip(self.heads, maps, strict=True)]
         weighted = sum(
             self._place(logits, rows, size) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )
-        decision = (fused[0] if isinstance(fused, list) else fused) + weighted / self.fused_output_weight
-        return IterationOutput(fused, own, decision), statistics
-
-    @torch.no_grad()
-    def _judge(self, maps: list[list[Tensor] | None], inter: Tensor, scene: Scene) -> Tensor:
-        """Return the statistics of the modalities' own outputs, at the resolution of the second stage."""
-        first = min(1, len(self.fusions) - 1)
-        own = [None if one is None else head(one, first) for head, one in zip(self.heads, maps, strict=True)]
-        return output_statistics(own, inter, scene.samples, scene.present, self.observer.regions)
+        finest = fused[0] if isinstance(fused, list) else fused
+        mode = "trilinear" if self.dimension == 3 else "bilinear"
+        weighted = F.interpolate(weighted / self.fused_output_weight, size=finest.shape[2:], mode=mode)
+        return IterationOutput(fused, own, finest + weighted), statistics
 
     def _fuse(self, maps: list[list[Tensor] | None], stage: int, inter: Tensor, samples: list[list[int]]) -> Tensor:
         """Return the fused map of a stage: the weighted maps of all modalities (eq. 1) through a 1x1 convolution."""
@@ -327,7 +338,8 @@ class IntraInterNet(nn.Module):
         size = np.array(input_size)
         for stage, stride in enumerate(self.encoders[0].strides):
             size = size // np.array(stride)
-            channels = self.fusions[stage].out_channels
-            total += np.prod([(modalities + 1) * channels + modalities * classes, *size], dtype=np.int64)
-        returned = ((self.iterations + 1) * (modalities + 2) + self.iterations) * classes
+            fusion = self.fusions[stage]
+            heads = modalities * classes if stage >= self.first_head_stage else 0
+            total += np.prod([fusion.in_channels + fusion.out_channels + heads, *size], dtype=np.int64)
+        returned = (2 * (self.iterations + 1) + self.iterations) * classes
         return total + np.prod([returned, *input_size], dtype=np.int64)

@@ -10,7 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 
 
 class ModalityHead(nn.Module):
-    """A modality's own output: a 1x1 convolution of each stage's map, upsampled and added.
+    """A modality's own output: a 1x1 convolution of each of some stages' maps, upsampled and added.
 
     The layers are called as in nnU-Net's decoder, so that ``-pretrained_weights`` leaves them out, too.
     """
@@ -19,10 +19,10 @@ class ModalityHead(nn.Module):
         super().__init__()
         self.seg_layers = nn.ModuleList(conv_op(size, num_classes, 1) for size in channels)
 
-    def forward(self, maps: Sequence[Tensor], first: int = 0) -> Tensor:
-        """Return logits (N, classes, *spatial) at the resolution of the map of stage `first`, without finer maps."""
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Return logits (N, classes, *spatial) at the resolution of the first of the maps."""
         mode = "trilinear" if maps[0].ndim == 5 else "bilinear"
         logits = self.seg_layers[-1](maps[-1])
-        for layer, finer in zip(reversed(self.seg_layers[first:-1]), reversed(maps[first:-1]), strict=True):
+        for layer, finer in zip(reversed(self.seg_layers[:-1]), reversed(maps[:-1]), strict=True):
             logits = layer(finer) + F.interpolate(logits, size=finer.shape[2:], mode=mode)
         return logits

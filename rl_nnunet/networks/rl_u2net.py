@@ -110,7 +110,7 @@ class RLU2Net(nn.Module):
         self.stems = nn.ModuleList(plan.build_stem(len(channels)) for channels in branches)
         self.encoder = plan.build_encoder()
         self.rows = separate_normalizations(self.encoder, len(branches)) if branch_normalization else None
-        self.decoder = BranchDecoders(plan.build_decoder(self.encoder, num_classes, deep_supervision) for _ in branches)
+        self.decoder = BranchDecoders(plan.build_decoder(num_classes, deep_supervision) for _ in branches)
         config = XAlignConfig(**(xalign or {}))
         self.feeds_encoder = config.feeds == "encoder"
         self.xalign = nn.ModuleDict(

@@ -76,6 +76,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "n_stages": (lambda value: _is_whole(value, 1), "a whole number above 0"),
     "strides": (_are_sizes, "a list of strides"),
     "agents": (lambda value: _is_list(value, lambda name: name in ("intra", "inter")), 'of "intra" and "inter"'),
+    "modality_encoder": (lambda value: isinstance(value, Mapping), "an object"),
     "xalign": (lambda value: isinstance(value, Mapping), "an object"),
 }
 """What arguments must be: those of ours, and those of nnU-Net's that ours have to fit."""

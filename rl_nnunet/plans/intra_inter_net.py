@@ -9,15 +9,22 @@ from rl_nnunet.branches import channel_indices
 from rl_nnunet.errors import InputError
 from rl_nnunet.plans.adapt import NetworkPlan, PlannedData
 from rl_nnunet.plans.checks import PLAN_ANEW
+from rl_nnunet.plans.modality_encoder import modality_encoder
 
 
-def modality_arguments(dataset_json: dict[str, Any], channel_blank_values: Sequence[float]) -> dict[str, Any]:
+def modality_arguments(
+    dataset_json: dict[str, Any],
+    channel_blank_values: Sequence[float],
+    arch_kwargs: Mapping[str, Any],
+    patch_size: Sequence[int],
+) -> dict[str, Any]:
     """Return the arguments that `IntraInterNet` has beyond those of nnU-Net's networks; JSON-serializable."""
+    names = _modalities(dataset_json)
     return {
-        "modality_names": _modalities(dataset_json),
+        "modality_names": names,
         "blank_values": list(channel_blank_values),
         "agents": ["intra", "inter"],
-        "iterations": 3,
+        "iterations": 1,
         "hidden_size": 64,
         "fused_output_weight": 4.0,
         "regions": any(
@@ -26,6 +33,7 @@ def modality_arguments(dataset_json: dict[str, Any], channel_blank_values: Seque
         "exploration_share": 0.5,
         "trained_iterations": "ends",
         "prediction_iterations": None,
+        "modality_encoder": modality_encoder(arch_kwargs, len(names), patch_size),
     }
 
 
@@ -46,7 +54,8 @@ class IntraInterNetPlan(NetworkPlan):
 
     def derive(self, data: PlannedData) -> dict[str, Any]:
         """See `modality_arguments`."""
-        return modality_arguments(data.dataset_json, data.blank_values)
+        arch_kwargs = data.entry["architecture"]["arch_kwargs"]
+        return modality_arguments(data.dataset_json, data.blank_values, arch_kwargs, data.entry["patch_size"])
 
     def describe(self, arguments: Mapping[str, Any], data: PlannedData) -> list[str]:
         """Name the modalities."""

@@ -53,6 +53,10 @@ def frozen_statistics(monkeypatch):
     monkeypatch.setattr(RunningStandardization, "update", lambda *given: None)
 
 
+def doubled(logits):
+    return nn.Upsample(scale_factor=2, mode="trilinear" if logits.ndim == 5 else "bilinear")(logits)
+
+
 def finest(fused):
     return fused[0] if isinstance(fused, list) else fused
 
@@ -61,17 +65,18 @@ def finest(fused):
 def test_training_output(tiny, dimension, residual, deep_supervision):
     network = tiny(dimension, residual=residual, deep_supervision=deep_supervision)
     size = (8, 12, 8)[:dimension]
+    half = tuple(edge // 2 for edge in size)
     output = network(torch.randn(2, 3, *size))
     assert isinstance(output, IntraInterOutput)
     assert len(output.iterations) == 4
     for iteration in output.iterations:
         assert finest(iteration.fused).shape == (2, 2, *size)
-        assert [logits.shape for logits in iteration.modalities] == [(2, 2, *size)] * 3
+        assert [logits.shape for logits in iteration.modalities] == [(2, 2, *half)] * 3
     first, last = output.iterations[0], output.iterations[-1]
-    torch.testing.assert_close(first.decision, finest(first.fused) + sum(first.modalities) / 4)
+    torch.testing.assert_close(first.decision, finest(first.fused) + doubled(sum(first.modalities)) / 4)
     weights = output.weights["inter"].T.reshape(3, 2, *[1] * (dimension + 1))
     weighted = sum(w * logits for w, logits in zip(weights, last.modalities, strict=True))
-    torch.testing.assert_close(last.decision, finest(last.fused) + weighted / 4)
+    torch.testing.assert_close(last.decision, finest(last.fused) + doubled(weighted) / 4)
     assert output.weights["intra"].shape == (2, 4)
     assert [decision.shape for decision in output.exploration.decisions] == [(2, 2, *size)] * 3
     episodes = output.exploration.episodes

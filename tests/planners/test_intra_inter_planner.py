@@ -31,7 +31,7 @@ def test_plans_carry_every_choice_and_build_the_network(paired_hearts, tmp_path)
     entry = plans["configurations"]["3d_fullres"]
     architecture, arguments = entry["architecture"], entry["architecture"]["arch_kwargs"]
     chosen = {name: arguments[name] for name in ("agents", "iterations", "hidden_size")}
-    assert chosen == {"agents": ["intra", "inter"], "iterations": 3, "hidden_size": 64}
+    assert chosen == {"agents": ["intra", "inter"], "iterations": 1, "hidden_size": 64}
     assert entry["modality_dropout"] == 0.5
     assert arguments["modality_names"] == ["CT", "MRI"]
     assert entry["data_identifier"] == "IntraInterSmallPlans_3d_fullres"

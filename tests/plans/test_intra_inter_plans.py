@@ -27,7 +27,7 @@ def test_stock_plans_get_modalities(network):
         IntraInterNetPlan.network_class, arguments, architecture["_kw_requires_import"], 2, 3, True
     )
     assert isinstance(net, IntraInterNet)
-    assert len(net(torch.randn(1, 2, 8, 16, 16)).iterations) == 4
+    assert len(net(torch.randn(1, 2, 8, 16, 16)).iterations) == 2
     assert "an encoder for each of CT, MRI" in messages[0]
     assert adapt(changed, "3d_fullres", PAIRED, IntraInterNetPlan(), {}) == (changed, [])
 
@@ -42,7 +42,9 @@ def test_overrides_of_an_ablation():
 
 def test_channels_of_one_name_are_told_apart():
     names = {"0": "rescale", "1": "rescale", "2": "CT"}
-    assert modality_arguments({"channel_names": names}, [0.0] * 3)["modality_names"] == [
+    arch_kwargs = stock_plans()["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    arguments = modality_arguments({"channel_names": names}, [0.0] * 3, arch_kwargs, [8, 16, 16])
+    assert arguments["modality_names"] == [
         "rescale_0",
         "rescale_1",
         "CT_2",

@@ -53,7 +53,8 @@ def documents(hearts):
         "xalign",
     ):
         del arguments[name]
-    arguments |= modality_arguments(paired, values)
+    patch_size = agents_plans["configurations"]["3d_fullres"]["patch_size"]
+    arguments |= modality_arguments(paired, values, arguments, patch_size)
     return {RLXAlignTrainer: (plans, dataset_json), IntraInterTrainer: (agents_plans, paired)}
 
 
