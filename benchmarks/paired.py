@@ -27,6 +27,7 @@ from workflow import Workplace, markdown, real_data, stock_plans
 from rl_nnunet.evaluation.subset_prediction import evaluate_subsets
 from rl_nnunet.evaluation.subsets import dice_per_case, mean_per_subset
 from rl_nnunet.evaluation.trained_model import TrainedModel
+from rl_nnunet.plans.modality_encoder import modality_encoder
 
 
 class Data(NamedTuple):
@@ -56,6 +57,8 @@ DEFAULT_ROWS = (
     "IntraInterTrainerNoAgents",
     "IntraInterTrainer",
 )
+TOPOLOGY = ("n_stages", "features_per_stage", "kernel_sizes", "strides", "n_blocks_per_stage",
+            "n_conv_per_stage_decoder")  # fmt: skip
 MYOPS_HELD_OUT = (
     "Case3005", "Case3011", "Case3018", "Case3023", "Case3028", "Case3038", "Case3040", "Case3042",
 )  # fmt: skip
@@ -102,7 +105,7 @@ def convert_myops(place: Workplace, data: Path) -> None:
 
 
 def plan(place: Workplace, data: Data) -> None:
-    """Plan with both planners, and give all the same patch and batch: the table's, or those of the larger network."""
+    """Plan with both planners, and give all the same patch, batch and stages: the table's, or of the larger network."""
     for planner in PLANNERS:
         place.command(
             "rl_nnunet_plan_and_preprocess", "-d", data.dataset[7:10], "-pl", f"{planner}SmallPlanner",
@@ -113,11 +116,16 @@ def plan(place: Workplace, data: Data) -> None:
     plans = {planner: json.loads(file.read_text()) for planner, file in files.items()}
     larger = plans["IntraInter"]["configurations"][data.configuration]
     entries = data.entries or {key: larger[key] for key in ("patch_size", "batch_size")}
+    arguments = {name: each["configurations"][data.configuration]["architecture"]["arch_kwargs"]
+                 for name, each in plans.items()}  # fmt: skip
+    arguments["IntraInter"] |= {key: arguments["RLXAlign"][key] for key in TOPOLOGY}
+    modalities = len(larger["normalization_schemes"])
+    chosen = modality_encoder(arguments["IntraInter"], modalities, entries["patch_size"])
+    arguments["IntraInter"]["modality_encoder"] = chosen
     for planner, file in files.items():
         plans[planner]["configurations"][data.configuration].update(entries)
         file.write_text(json.dumps(plans[planner]))
-    channels = tuple(range(len(larger["normalization_schemes"])))
-    stock = stock_plans(plans["RLXAlign"], STOCK, channels, entries["batch_size"], data.configuration)
+    stock = stock_plans(plans["RLXAlign"], STOCK, range(modalities), entries["batch_size"], data.configuration)
     (folder / f"{STOCK}.json").write_text(json.dumps(stock))
 
 

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from rl_nnunet.agents.pose import PoseAgent, PoseReport
-from rl_nnunet.agents.rewards import label_cube
+from rl_nnunet.agents.rewards import anatomical_similarities, label_cube
 from rl_nnunet.branches import Branch, BranchLayout
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig
 from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
@@ -128,8 +128,9 @@ def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
             links = torch.tensor(output.link_samples)
             report = PoseReport(
                 {}, total.item(), elapsed / (minutes * 60),
-                dict(zip(map(int, network.xalign), output.alignments, strict=True)), loss.report.dice,
-                (cubes[main, links], cubes[auxiliary, links]),
+                dict(zip(map(int, network.xalign), output.alignments, strict=True)), output.link_branches,
+                loss.report.matched_links, loss.report.dice,
+                anatomical_similarities(cubes[main, links], cubes[auxiliary, links]),
             )  # fmt: skip
             logs = {key: value for agent in agents for key, value in agent.learn(report).items()}
             steps += 1

@@ -183,7 +183,6 @@ class BranchedLoss(nn.Module):
         return total / len(output.alignments)
 
     def _alignment_of(self, alignment: Alignment, links: Tensor) -> Tensor:
-        main, aligned = alignment.main.index_select(0, links), alignment.aligned.index_select(0, links)
-        return self.alignment.info_nce * info_nce(main, aligned) + self.alignment.cosine * cosine_embedding(
-            main, aligned
-        )
+        """Return eq. 17 of one stage, for links of one direction."""
+        config, maps = self.alignment, (alignment.main[links], alignment.aligned[links])
+        return config.info_nce * info_nce(*maps) + config.cosine * cosine_embedding(*maps)

@@ -8,7 +8,8 @@ each rotation. Projections (one per branch and module) and beta are the agent's 
 Two crops of the same organ never show it in the same place, and a rotation cannot shift: at one and the same place, S
 would say which rotation happens to cover the offset. Hence S is that of the best of all shifts up to `max_shift`
 voxels, the maximum of the cross-correlation. It needs no labels, so that training and prediction see the same; the
-reward centers the label maps instead (`rl_nnunet.agents.rewards`).
+reward centers the label maps instead (`rl_nnunet.agents.rewards`). The best shifts are found when the policy acts, and
+belong to what it has seen: PPO's passes over a transition compare at them, and cost no search.
 
 A stage may leave rotations out, those that put an axis of thick slices into the plane. They are no alternatives of the
 distribution at all: their probability is 0, and neither its logarithm nor the entropy knows them.
@@ -42,18 +43,16 @@ def average_to_cube(x: Tensor, grid: int) -> Tensor:
     return pool(x, (grid,) * (x.ndim - 2)).float()
 
 
-def shifted_maps(x: Tensor, max_shift: int) -> Tensor:
-    """Return a map (B, C, *spatial) at all shifts up to some voxels along every axis, (B, C * voxels, shifts).
+def shift_windows(grid: int, max_shift: int, dimension: int) -> Tensor:
+    """Return where the voxels of a cube come from at all shifts: indices (shifts, voxels) into the padded, flat cube.
 
-    What comes in from outside of the map is 0.
+    The cube is padded by `max_shift` voxels on every side, and shifted by at most as many along every axis.
     """
-    dimension = x.ndim - 2
-    windows = F.pad(x, [max_shift] * 2 * dimension)
-    for axis in range(2, x.ndim):
-        windows = windows.unfold(axis, x.shape[axis], 1)
-    shifts, voxels = range(2, 2 + dimension), range(2 + dimension, 2 + 2 * dimension)
-    windows = windows.permute(0, 1, *voxels, *shifts)
-    return windows.reshape(len(x), math.prod(x.shape[1:]), -1)
+    edge = grid + 2 * max_shift
+    windows = torch.arange(edge**dimension).view((edge,) * dimension)
+    for axis in range(dimension):
+        windows = windows.unfold(axis, grid, 1)
+    return windows.reshape(-1, grid**dimension)
 
 
 class PosePolicy(nn.Module):
@@ -103,6 +102,7 @@ class PosePolicy(nn.Module):
         positions = [self.rotations.index(r) if r in self.rotations else -1 for r in range(self.num_rotations)]
         self.register_buffer("rotation_at", torch.tensor(self.rotations), persistent=False)
         self.register_buffer("position_of", torch.tensor(positions), persistent=False)
+        self.register_buffer("windows", shift_windows(grid, max_shift, dimension), persistent=False)
         self.preferences = nn.Parameter(torch.zeros(num_branches, num_branches, self.num_rotations))
         if kind == "contextual":
             # All branches start from the same projection: the encoder is shared, so equal anatomy starts out similar.
@@ -125,6 +125,10 @@ class PosePolicy(nn.Module):
         if self.kind == "contextual":
             context["main"] = average_to_cube(main, self.grid)
             context["auxiliary"] = average_to_cube(auxiliary, self.grid)
+            with torch.autocast(main.device.type, enabled=False):
+                padded, rotated = self._compared(context)
+                correlation = torch.einsum("rlpv,lpsv->lrs", rotated, padded[:, :, self.windows])
+            context["shifts"] = correlation.argmax(2)
         return context
 
     def logits(self, context: dict[str, Tensor]) -> Tensor:
@@ -132,11 +136,11 @@ class PosePolicy(nn.Module):
         main_branch, auxiliary_branch = context["branches"].unbind(1)
         logits = self.preferences[main_branch, auxiliary_branch][:, self.rotation_at]
         if self.kind == "contextual":
-            main = self._project(context["main"], main_branch)
-            auxiliary = self._project(context["auxiliary"], auxiliary_branch)
-            rotated = rotate_all(auxiliary, self.dimension, self.rotations).flatten(2)
-            correlation = torch.einsum("rlv,lvs->lrs", rotated, shifted_maps(main, self.max_shift))
-            logits = logits + self.sharpness * correlation.amax(2)
+            padded, rotated = self._compared(context)
+            sources = self.windows[context["shifts"]].flatten(1)
+            shifted = padded.gather(2, sources.unsqueeze(1).expand(-1, padded.shape[1], -1))
+            shifted = shifted.unflatten(2, (len(self.rotations), -1))
+            logits = logits + self.sharpness * torch.einsum("rlpv,lprv->lr", rotated, shifted)
         return logits
 
     def draw(self, context: dict[str, Tensor], count: int, most_probable: bool) -> tuple[Tensor, Tensor, Tensor]:
@@ -163,6 +167,13 @@ class PosePolicy(nn.Module):
         """Return log-probability and entropy of recorded draws, each (L,), with gradient into the policy."""
         logits = self.logits(context)
         return plackett_luce.log_probability(logits, self.position_of[action]), plackett_luce.entropy(logits)
+
+    def _compared(self, context: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the projected main maps, padded and flat (L, P, .), and the auxiliary ones after each rotation."""
+        main_branch, auxiliary_branch = context["branches"].unbind(1)
+        main = F.pad(self._project(context["main"], main_branch), [self.max_shift] * 2 * self.dimension)
+        auxiliary = self._project(context["auxiliary"], auxiliary_branch)
+        return main.flatten(2), rotate_all(auxiliary, self.dimension, self.rotations).flatten(3)
 
     def _project(self, grid_map: Tensor, branch: Tensor) -> Tensor:
         """Project to the channels of comparison, center, and scale each link's map to norm 1."""

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from rl_nnunet.policies import plackett_luce
-from rl_nnunet.policies.pose import PosePolicy, average_to_cube, shifted_maps
+from rl_nnunet.policies.pose import PosePolicy, average_to_cube, shift_windows
 from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices, turning
 
 FORWARD = torch.tensor([[0, 1]])
@@ -83,15 +83,30 @@ def test_logits_are_the_cosine_of_the_projected_and_centered_maps():
         torch.testing.assert_close(logits[r], expected)
 
 
-@pytest.mark.parametrize(("spatial", "max_shift"), [((4, 5), 2), ((3, 4, 3), 1)])
-def test_shifted_maps_against_rolling_a_padded_map(spatial, max_shift):
-    x = torch.randn(2, 3, *spatial)
-    padded = functional.pad(x, [max_shift] * 2 * len(spatial))
+@pytest.mark.parametrize(("dimension", "grid", "max_shift"), [(2, 4, 2), (3, 3, 1), (3, 4, 0)])
+def test_windows_against_cutting_a_padded_map(dimension, grid, max_shift):
+    padded = functional.pad(torch.randn((grid,) * dimension), [max_shift] * 2 * dimension)
     expected = [
-        padded[(..., *(slice(s, s + extent) for s, extent in zip(shift, spatial, strict=True)))].flatten(1)
-        for shift in itertools.product(range(2 * max_shift + 1), repeat=len(spatial))
+        padded[tuple(slice(start, start + grid) for start in shift)].flatten()
+        for shift in itertools.product(range(2 * max_shift + 1), repeat=dimension)
     ]
-    assert torch.equal(shifted_maps(x, max_shift), torch.stack(expected, dim=2))
+    assert torch.equal(padded.flatten()[shift_windows(grid, max_shift, dimension)], torch.stack(expected))
+
+
+def test_similarity_is_that_of_the_best_shift():
+    agent, s = policy(max_shift=1), 1
+    main, auxiliary = torch.randn(2, 2, 3, 4, 4, 4)
+    context = agent.context(main, auxiliary, FORWARD.expand(2, 2))
+    logits = agent.logits(context).detach()
+    a, b = (agent._project(context[name], torch.tensor([0, 0])).detach() for name in ("main", "auxiliary"))
+    padded = functional.pad(a, [s] * 6)
+    for r in range(24):
+        turned = rotate(b, r, 3)
+        best = torch.stack([
+            (padded[:, :, x : x + 4, y : y + 4, z : z + 4] * turned).sum((1, 2, 3, 4))
+            for x, y, z in itertools.product(range(2 * s + 1), repeat=3)
+        ]).amax(0)  # fmt: skip
+        torch.testing.assert_close(logits[:, r], agent.sharpness.detach() * best)
 
 
 @pytest.mark.parametrize("dimension", [2, 3])
@@ -121,11 +136,12 @@ def test_rotations_that_are_left_out_have_no_part(kind, axes, dimension):
     for agent in (masked, full):
         torch.manual_seed(1)
         torch.nn.init.normal_(agent.preferences)
-    context = masked.context(*torch.randn(2, 300, 3, *[4] * dimension), FORWARD.expand(300, 2))
+    maps = torch.randn(2, 300, 3, *[4] * dimension)
+    context = masked.context(*maps, FORWARD.expand(300, 2))
     drawn, log_probability, probabilities = masked.draw(context, min(2, len(rotations)), most_probable=False)
     assert set(drawn.flatten().tolist()) == set(rotations)
     assert (probabilities[:, left_out] == 0).all()
-    expected = full.logits(context).detach()[:, rotations].softmax(1)
+    expected = full.logits(full.context(*maps, FORWARD.expand(300, 2))).detach()[:, rotations].softmax(1)
     torch.testing.assert_close(probabilities[:, rotations], expected)
     judged, entropy = masked.evaluate(context, drawn)
     torch.testing.assert_close(judged, log_probability)
