@@ -17,7 +17,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from workflow import Workplace
 
-CONFIGURATION = "3d_fullres"
 WARM_UP = 2
 
 
@@ -34,6 +33,8 @@ class Contestant:
         Class of the trainer.
     plans : dict
         What it trains on.
+    configuration : str
+        One of the plans.
 
     Attributes
     ----------
@@ -43,13 +44,20 @@ class Contestant:
 
     batch: dict[str, Any]
 
-    def __init__(self, place: Workplace, dataset: str, trainer: type[nnUNetTrainer], plans: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        place: Workplace,
+        dataset: str,
+        trainer: type[nnUNetTrainer],
+        plans: dict[str, Any],
+        configuration: str = "3d_fullres",
+    ) -> None:
         self.dataset_json = read_preprocessed(place, dataset, "dataset")
         self.device = torch.device(place.device)
         torch.manual_seed(0)
         with open(place.root / "log.txt", "a") as log, redirect_stdout(log):
             plans = {**plans, "continue_training": False}
-            self.trainer = trainer(plans, CONFIGURATION, 0, self.dataset_json, self.device)
+            self.trainer = trainer(plans, configuration, 0, self.dataset_json, self.device)
             self.trainer.initialize()
 
     def scales_of(self, coarse: Tensor) -> list[Tensor]:

@@ -31,7 +31,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from contestant import CONFIGURATION, WARM_UP, Contestant, memory_in_new_process, read_preprocessed
+from contestant import WARM_UP, Contestant, memory_in_new_process, read_preprocessed
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -78,7 +78,7 @@ def prepare(place: Workplace, edge: int) -> None:
     place.command("rl_nnunet_make_phantom", "-o", phantom, "--cases", "5", "--size", str(edge), "-np", "1")
     place.command("rl_nnunet_convert_mmwhs", "-i", phantom, "-d", "532", "-n", "PhantomHearts", "-np", "1")
     place.command(
-        "rl_nnunet_plan_and_preprocess", "-d", "532", "-pl", "RLXAlignSmallPlanner", "-c", CONFIGURATION, "-npfp", "1",
+        "rl_nnunet_plan_and_preprocess", "-d", "532", "-pl", "RLXAlignSmallPlanner", "-c", "3d_fullres", "-npfp", "1",
         "-np", "1", nnUNet_n_proc_DA="1",
     )  # fmt: skip
 
@@ -86,7 +86,7 @@ def prepare(place: Workplace, edge: int) -> None:
 def our_plans(plans: dict[str, Any], dataset_json: dict[str, Any], size: Size, batch_size: int) -> dict[str, Any]:
     """Return our plans of another size, with nnU-Net's topology for it."""
     plans = deepcopy(plans)
-    entry = plans["configurations"][CONFIGURATION]
+    entry = plans["configurations"]["3d_fullres"]
     _, strides, kernels, patch, _ = get_pool_and_conv_props(entry["spacing"], [size.patch] * 3, 4, 999999)
     strides, kernels = ([[int(i) for i in stage] for stage in stages] for stages in (strides, kernels))
     stages = len(strides)

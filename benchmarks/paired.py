@@ -168,7 +168,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--data", choices=tuple(DATA), default="phantom")
-    parser.add_argument("--rows", nargs="+", default=DEFAULT_ROWS, help="TRAINER:STEPS, or TRAINER with --steps")
+    parser.add_argument("--rows", nargs="*", default=DEFAULT_ROWS, help="TRAINER:STEPS, or TRAINER with --steps")
     parser.add_argument("--steps", type=int, default=1000, help="of rows that do not say; a multiple of 50")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--size", type=int, default=32, help="voxels along the longest axis of a phantom")
@@ -204,6 +204,8 @@ def main() -> None:
             structures.append({**run, **dice.loc["mean"]})
             pd.DataFrame(subsets).to_csv(place.root / "subsets.csv", index=False)
             print(subsets[-1], flush=True)
+    if not rows:
+        return
     if weights:
         print(markdown(pd.DataFrame(weights).set_index("row")))
     else:
