@@ -17,3 +17,9 @@ class IntraInterTrainerNoAgents(IntraInterTrainer):
     """Without agents (the paper's "Baseline"): one pass, no refinement."""
 
     settings = replace(IntraInterTrainer.settings, architecture={"agents": [], "iterations": 0})
+
+
+class IntraInterTrainerGate(IntraInterTrainer):
+    """With gates in the place of agents: the same weights from the same observations, learnt from the loss."""
+
+    settings = replace(IntraInterTrainer.settings, architecture={"learning": "gradient"})

@@ -62,6 +62,8 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
         """Return the agents of the plans."""
         policies, ppo, device = self.module.policies, self.settings.ppo, self.device
         agents: dict[str, Agent] = {}
+        if self.module.is_gated:
+            return agents
         if "intra" in policies:
             agents["intra"] = IntraAgent(policies["intra"], ppo, device)
         if "inter" in policies:
@@ -81,8 +83,9 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
         """Return the settings' Adam for everything but the policies, with nnU-Net's schedule; or nnU-Net's SGD."""
         if self.settings.adam is None:
             return super().configure_optimizers()  # the policies' parameters have no gradient there
-        backbone = [p for name, p in self.module.named_parameters() if not name.startswith("policies.")]
-        optimizer = torch.optim.Adam(backbone, self.initial_lr, weight_decay=self.weight_decay)
+        is_gated, named = self.module.is_gated, self.module.named_parameters()
+        trained = [p for name, p in named if is_gated or not name.startswith("policies.")]
+        optimizer = torch.optim.Adam(trained, self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     # ---- steps -----------------------------------------------------------------------------------------------------

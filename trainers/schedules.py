@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
+from rl_nnunet.trainers.intra_inter_ablations import (
+    IntraInterTrainerGate,
+    IntraInterTrainerNoAgents,
+    IntraInterTrainerNoInter,
+)
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
 from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
 from rl_nnunet.trainers.rl_xalign_ablations import (
@@ -40,6 +44,7 @@ TRAINERS = (
     IntraInterTrainerSGD,
     IntraInterTrainerNoInter,
     IntraInterTrainerNoAgents,
+    IntraInterTrainerGate,
     nnUNetTrainerModalityDropout,
 )
 

@@ -38,7 +38,7 @@ it, its place in the concatenation is zero, and its weight is no action of the i
 Weights W_s change everything behind the stems, hence only the stems are shared between iterations. In training, the
 gradient passes through the first and the last iteration (`trained_iterations`; the paper trains all of them), and all
 but the last keep none of their maps and compute them again for their gradients: the memory is that of one iteration
-and not of T + 1. A prediction runs decoder and finest heads only once, in the last iteration.
+and not of T + 1. A prediction runs the decoder only once, in the last iteration.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ from rl_nnunet.policies.rollout import Rollout
 from rl_nnunet.presence.patches import rows_of, tell_present
 
 AGENTS = ("intra", "inter")
+LEARNING = ("reinforcement", "gradient")
 TRAINED_ITERATIONS = ("ends", "all")
 
 
@@ -112,6 +113,8 @@ class IntraInterNet(nn.Module):
         Whether the classes are regions, which overlap; the agents see the outputs as probabilities.
     exploration_share : float
         Probability that the agents explore in a training step.
+    learning : {"reinforcement", "gradient"}
+        Whether agents train the policies, or the loss does, as it trains a gate: the ablation that agents have to beat.
     trained_iterations : {"ends", "all"}
         Which iterations the backbone is trained in: the first and the last, or all, as in the paper.
     modality_encoder : dict, optional
@@ -124,8 +127,8 @@ class IntraInterNet(nn.Module):
     Raises
     ------
     ValueError
-        If an agent is unknown, there are agents but no iterations or the other way round, the trained iterations are
-        neither ends nor all, or the backbone cannot be built.
+        If an agent is unknown, there are agents but no iterations or the other way round, `learning` or the trained
+        iterations are none of the choices, or the backbone cannot be built.
     """
 
     def __init__(
@@ -142,6 +145,7 @@ class IntraInterNet(nn.Module):
         fused_output_weight: float = 4.0,
         regions: bool = False,
         exploration_share: float = 0.5,
+        learning: str = "reinforcement",
         trained_iterations: str = "ends",
         prediction_iterations: int | None = None,
         modality_encoder: dict[str, Any] | None = None,
@@ -152,17 +156,19 @@ class IntraInterNet(nn.Module):
         encoder_plan = replace(plan, **(modality_encoder or {}))
         if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
             raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
+        if learning not in LEARNING:
+            raise ValueError(f"learning must be one of {LEARNING}, not {learning!r}")
         if trained_iterations not in TRAINED_ITERATIONS:
             raise ValueError(f"trained_iterations must be one of {TRAINED_ITERATIONS}, not {trained_iterations!r}")
         self.modality_names = list(modality_names)
         self.iterations = iterations
         self.fused_output_weight = fused_output_weight
         self.exploration_share = exploration_share
+        self.is_gated = learning == "gradient"
         self.trained_iterations = trained_iterations
         # Without agents, another iteration would be the same again.
-        self.prediction_iterations = (
-            iterations if prediction_iterations is None or not agents else prediction_iterations
-        )
+        refinements = prediction_iterations if agents else None
+        self.prediction_iterations = iterations if refinements is None else refinements
         self.dimension = plan.dimension
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
         self.groups = [[channel] for channel in range(input_channels)]
@@ -206,18 +212,18 @@ class IntraInterNet(nn.Module):
         scene = self._enter(x, samples, present)
         effective = {"intra": present.new_ones(len(x), self.observer.channels.mean.numel()), "inter": present}
         ones = {name: entries.to(x.dtype) for name, entries in effective.items()}
-        rollout = Rollout(self.policies, effective, draw=False)
+        rollout = Rollout(self.policies, effective, draw=False, differentiable=self.is_gated)
         last = self.iterations if self.training else self.prediction_iterations
         output, seen = self._run(scene, ones, 0, last)
         outputs, exploration, weights = [output], None, {}
-        if self.training and self.policies and torch.rand(()) < self.exploration_share:
+        if self.training and self.policies and not self.is_gated and torch.rand(()) < self.exploration_share:
             exploration = self._explore(scene, seen, ones, effective)
         for iteration in range(1, last + 1):
             weights = rollout.act(seen)
             output, seen = self._run(scene, {**ones, **weights}, iteration, last)
             outputs.append(output)
         if self.training:
-            logged = {name: value.where(effective[name], torch.nan) for name, value in weights.items()}
+            logged = {name: value.detach().where(effective[name], torch.nan) for name, value in weights.items()}
             trained = [t for t in range(last + 1) if self._is_trained(t)]
             return IntraInterOutput(outputs, trained, samples, logged, exploration)
         if self.decoder.deep_supervision:

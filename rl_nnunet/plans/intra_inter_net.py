@@ -31,6 +31,7 @@ def modality_arguments(
             isinstance(value, list | tuple) and len(value) > 1 for value in dataset_json.get("labels", {}).values()
         ),
         "exploration_share": 0.5,
+        "learning": "reinforcement",
         "trained_iterations": "ends",
         "prediction_iterations": None,
         "modality_encoder": modality_encoder(arch_kwargs, len(names), patch_size),

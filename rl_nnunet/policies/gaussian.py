@@ -47,7 +47,6 @@ class RecurrentGaussianPolicy(nn.Module):
         nn.init.zeros_(self.mean.bias)
         self.log_standard_deviation = nn.Parameter(torch.full((action_size,), math.log(INITIAL_STANDARD_DEVIATION)))
 
-    @torch.no_grad()
     def act(self, observations: Tensor, effective: Tensor, most_probable: bool) -> tuple[Tensor, Tensor]:
         """Act on the last of some observations.
 

@@ -22,14 +22,21 @@ class Rollout:
         Per agent, which entries of its actions have an effect, booleans (B, A).
     draw : bool
         Draw actions; the mean ones are taken otherwise.
+    differentiable : bool
+        Let gradients pass from the weights into the policies.
     """
 
     def __init__(
-        self, policies: Mapping[str, RecurrentGaussianPolicy], effective: Mapping[str, Tensor], draw: bool
+        self,
+        policies: Mapping[str, RecurrentGaussianPolicy],
+        effective: Mapping[str, Tensor],
+        draw: bool,
+        differentiable: bool = False,
     ) -> None:
         self.policies = policies
         self.effective = effective
         self.draw = draw
+        self.differentiable = differentiable
         self._seen: dict[str, list[Tensor]] = {name: [] for name in policies}
         self._acts: dict[str, list[tuple[Tensor, Tensor]]] = {name: [] for name in policies}
 
@@ -39,7 +46,8 @@ class Rollout:
         for name, policy in self.policies.items():
             self._seen[name].append(observed[name])
             seen = torch.stack(self._seen[name], 1)
-            action, log_probability = policy.act(seen, self.effective[name], most_probable=not self.draw)
+            with torch.set_grad_enabled(self.differentiable and torch.is_grad_enabled()):
+                action, log_probability = policy.act(seen, self.effective[name], most_probable=not self.draw)
             self._acts[name].append((action, log_probability))
             weights[name] = weights_of(action)
         return weights

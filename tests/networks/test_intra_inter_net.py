@@ -223,6 +223,15 @@ def test_an_absent_modality_is_left_out(tiny):
         torch.testing.assert_close(network(x[1:]), alone)
 
 
+def test_gates_get_the_gradient_that_agents_do_not(tiny):
+    network = tiny(2, learning="gradient", iterations=1)
+    output = network(torch.randn(2, 3, 8, 8))
+    assert output.exploration is None
+    output.iterations[-1].decision.square().sum().backward()
+    for policy in network.policies.values():
+        assert policy.mean.weight.grad.abs().sum() > 0
+
+
 def test_what_shows_nothing_has_no_vote_in_training(tiny):
     """Constant beside a modality that varies: outside the field of view. Constant everywhere: air, which is learnt."""
     x = torch.randn(2, 3, 8, 8)
