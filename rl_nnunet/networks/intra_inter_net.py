@@ -89,9 +89,7 @@ class Scene(NamedTuple):
 
 
 class IntraInterNet(nn.Module):
-    """One encoder per modality, whose features two agents weigh.
-
-    Every input channel is a modality.
+    """One encoder per modality, whose features two agents weigh; every input channel is a modality.
 
     Parameters
     ----------
