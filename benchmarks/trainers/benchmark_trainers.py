@@ -5,12 +5,15 @@ train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs t
 not have. The final validation is left out: tables are about held-out cases.
 
 With equal seeds, all trainers start from the same weights (of the parts that they share) and see the same patches: what
-the network and the agents draw while they train does not shift what the loader and the augmentation draw.
+the network and the agents draw while they train does not shift what the loader and the augmentation draw. With
+``BENCHMARK_DEGRADED``, a share of the samples has a degraded sequence.
 """
 
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -19,6 +22,9 @@ from rl_nnunet.environment import SEED_VARIABLE
 from rl_nnunet.trainers.schedules import TRAINERS
 from rl_nnunet.training.random_state import seed_everything
 from rl_nnunet.training.schedules import AdamW, NoMirroring
+
+sys.path.append(str(Path(__file__).parents[1]))  # nnU-Net imports this module from its own folder
+from degradations import degrade_batch  # noqa: E402
 
 STEPS_PER_EPOCH = 50
 
@@ -50,6 +56,11 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
             super().on_train_start()
 
         def train_step(self, batch: dict) -> dict:
+            share = float(os.environ.get("BENCHMARK_DEGRADED", 0))
+            if share:
+                # Drawn from the global generator, as the loader's patches are, so that a seed gives all rows the same.
+                generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
+                batch = {**batch, "data": degrade_batch(batch["data"], share, generator)}
             with torch.random.fork_rng():
                 return super().train_step(batch)
 

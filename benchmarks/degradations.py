@@ -1,0 +1,73 @@
+"""What can be wrong with one sequence: noise, a bias field, motion ghosts, a shift, or another patient's scan.
+
+Each takes a scan (*spatial), a severity from 0 (nothing) to 1, and a generator; the last two axes are the plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+FIELD_NODES = 4
+"""Nodes of a bias field along each axis of the plane."""
+
+
+def noise(scan: Tensor, severity: float, generator: Generator) -> Tensor:
+    """Add Gaussian noise of up to two standard deviations of the scan."""
+    return scan + 2 * severity * scan.std() * torch.randn(scan.shape, generator=generator)
+
+
+def bias_field(scan: Tensor, severity: float, generator: Generator) -> Tensor:
+    """Multiply intensities above the lowest by a smooth field between 1/8 and 8 at full severity."""
+    nodes = 2 * torch.rand((1, 1, FIELD_NODES, FIELD_NODES), generator=generator) - 1
+    field = F.interpolate(nodes, size=scan.shape[-2:], mode="bicubic", align_corners=True)[0, 0].clamp(-1, 1)
+    lowest = scan.min()
+    return lowest + (scan - lowest) * 8 ** (severity * field)
+
+
+def ghosts(scan: Tensor, severity: float, generator: Generator) -> Tensor:
+    """Add two ghosts, displaced by a random part of the plane, of up to the scan's own intensity."""
+    axis = -1 - int(torch.randint(2, (), generator=generator))
+    offset = int(scan.shape[axis] * (0.15 + 0.3 * torch.rand((), generator=generator)))
+    return scan + severity * (scan.roll(offset, axis) + scan.roll(-offset, axis) - 2 * scan.mean())
+
+
+def shift(scan: Tensor, severity: float, generator: Generator) -> Tensor:
+    """Move the scan in the plane by up to 15 % of its edges, in a random direction."""
+    angle = 2 * torch.pi * torch.rand((), generator=generator)
+    steps = (severity * 0.15 * torch.stack((angle.sin(), angle.cos())) * torch.tensor(scan.shape[-2:])).round().int()
+    return scan.roll(steps.tolist(), (-2, -1))
+
+
+KINDS: dict[str, Callable[[Tensor, float, Generator], Tensor]] = {
+    "noise": noise,
+    "bias field": bias_field,
+    "ghosts": ghosts,
+    "shift": shift,
+}
+OTHER_PATIENT = "other patient"
+"""The sequence of another case in the place of this one's; it knows no severity."""
+
+
+def degrade_batch(data: Tensor, share: float, generator: Generator) -> Tensor:
+    """Degrade one random sequence of a share of the samples of (B, channels, *spatial), all kinds equally often.
+
+    Absent sequences stay absent. Another patient is the next sample of the batch.
+    """
+    degraded, kinds = data.clone(), [*KINDS, OTHER_PATIENT]
+    for index, sample in enumerate(data):
+        present = sample.flatten(1).any(1).nonzero().flatten().tolist()
+        if torch.rand((), generator=generator) >= share or not present:
+            continue
+        channel = present[int(torch.randint(len(present), (), generator=generator))]
+        kind = kinds[int(torch.randint(len(kinds), (), generator=generator))]
+        severity = float(torch.rand((), generator=generator))
+        other = data[(index + 1) % len(data), channel]
+        if kind != OTHER_PATIENT:
+            degraded[index, channel] = KINDS[kind](sample[channel], severity, generator)
+        elif other.any():
+            degraded[index, channel] = other
+    return degraded
