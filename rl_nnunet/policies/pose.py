@@ -134,7 +134,9 @@ class PosePolicy(nn.Module):
     def logits(self, context: dict[str, Tensor]) -> Tensor:
         """Return the logits of the rotations that there are to choose from, (L, len(rotations))."""
         main_branch, auxiliary_branch = context["branches"].unbind(1)
-        logits = self.preferences[main_branch, auxiliary_branch][:, self.rotation_at]
+        # index_select, whose gradient is summed in one order: that of indexing depends on the threads of a CPU.
+        direction = main_branch * len(self.preferences) + auxiliary_branch
+        logits = self.preferences.flatten(0, 1).index_select(0, direction).index_select(1, self.rotation_at)
         if self.kind == "contextual":
             padded, rotated = self._compared(context)
             sources = self.windows[context["shifts"]].flatten(1)
@@ -177,7 +179,7 @@ class PosePolicy(nn.Module):
 
     def _project(self, grid_map: Tensor, branch: Tensor) -> Tensor:
         """Project to the channels of comparison, center, and scale each link's map to norm 1."""
-        projected = torch.einsum("lpc,lc...->lp...", self.projections[branch], grid_map)
+        projected = torch.einsum("lpc,lc...->lp...", self.projections.index_select(0, branch), grid_map)
         spatial = tuple(range(2, projected.ndim))
         centered = projected - projected.mean(spatial, keepdim=True)
         norm = centered.flatten(1).norm(dim=1).clamp_min(1e-6)

@@ -209,6 +209,11 @@ class AgentTraining(Scheduled):
         state = checkpoint[CHECKPOINT_KEY]
         del checkpoint  # nnU-Net's trainer reads the weights anew, and two of them would be in memory
         super().load_checkpoint(filename_or_checkpoint)
+        # nnU-Net saves before it has compared the epoch with the best one, and would take a worse one for it later.
+        self._best_ema = None
+        for ema in self.logger.local_logger.my_fantastic_logging["ema_fg_dice"]:
+            if self._best_ema is None or ema > self._best_ema:
+                self._best_ema = ema
         for name, agent in self.agents.items():
             agent.load_state_dict(state["agents"][name])
         self.load_extra_state(state["extra"])
