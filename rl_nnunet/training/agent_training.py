@@ -214,6 +214,8 @@ class AgentTraining:
         state = checkpoint[CHECKPOINT_KEY]
         del checkpoint  # nnU-Net's trainer reads the weights anew, and two of them would be in memory
         super().load_checkpoint(filename_or_checkpoint)
+        # nnU-Net saves an epoch before it compares it with the best one, which would be forgotten.
+        self._best_ema = max(self.logger.local_logger.my_fantastic_logging["ema_fg_dice"], default=self._best_ema)
         for name, agent in self.agents.items():
             agent.load_state_dict(state["agents"][name])
         self.load_extra_state(state["extra"])
