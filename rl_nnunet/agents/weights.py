@@ -7,7 +7,7 @@ same reward. An episode ends with iteration T.
 
 In our rewards, p_t is that of drawn actions minus that of the mean ones on the same batch. The paper's p_t says more of
 the patch than of the action. Two agents whose weights have a known best (32 channels, 4 modalities, one reward; samples
-of different difficulty) fell short of it by this much after 40,000 iterations per sample, two seeds each:
+of different difficulty) fell short of it by this much after 40,000 iterations of a sample, two seeds each:
 
 =========================================  ==============  ===============
 reward and exploration                     intra           inter
