@@ -114,13 +114,14 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
         return torch.stack([true_label_probability(decision, truth, **options) for decision in decisions], dim=1)
 
     def own_panels(self) -> Sequence[Panel]:
-        """Return the losses, and what the agents are rewarded for."""
+        """Return the losses, and what the agents make of the decision."""
         panels = [
             Panel("training loss of the outputs", "Dice loss + cross entropy", tuple(self.loss_keys)),
             Panel("probability of the true label per iteration", "probability", tuple(self.probability_keys)),
         ]
         if self.reward_keys:
-            panels.append(Panel("reward per iteration", "increment of the probability", tuple(self.reward_keys)))
+            title = "the paper's reward per iteration, mean actions"
+            panels.append(Panel(title, "increment of the probability", tuple(self.reward_keys)))
         return panels
 
 

@@ -32,6 +32,12 @@ def test_stock_plans_get_modalities(network):
     assert adapt(changed, "3d_fullres", PAIRED, IntraInterNetPlan(), {}) == (changed, [])
 
 
+@pytest.mark.parametrize(("tumor", "regions"), [(1, False), ([1], False), ([1, 2], True)])
+def test_regions_are_told_from_classes(tumor, regions):
+    labels = {"background": 0, "tumor": tumor, "core": 2}
+    assert modality_arguments({**PAIRED, "labels": labels}, [0.0] * 2)["regions"] is regions
+
+
 def test_overrides_of_an_ablation():
     overrides = {"agents": [], "iterations": 0}
     changed, _ = adapt(stock_plans(), "3d_fullres", PAIRED, IntraInterNetPlan(), overrides)

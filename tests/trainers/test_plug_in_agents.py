@@ -147,9 +147,8 @@ def test_what_is_logged_is_what_is_drawn(request, quick, base):
     project = quick(request.getfixturevalue("hearts" if is_branched else "tumors"))
     plans, dataset_json = plans_of(project, "RLXAlignSmallPlans" if is_branched else "IntraInterSmallPlans")
     ppo = replace(base.settings.ppo, transitions_per_update=1)
-    settings = replace(base.settings, ppo=ppo, architecture={**base.settings.architecture, "branch_dropout": 0.0})
-    if not is_branched:
-        settings = replace(settings, architecture=base.settings.architecture)
+    always = {"branch_dropout": 0.0} if is_branched else {"exploration_share": 1.0}
+    settings = replace(base.settings, ppo=ppo, architecture={**base.settings.architecture, **always})
     trainer = type(base.__name__, (base,), {"settings": settings})(plans, "3d_fullres", 0, dataset_json, CPU)
     trainer.enable_deep_supervision = False
     trainer.initialize()

@@ -54,7 +54,12 @@ ShortNoAuxLoss = short("ShortNoAuxLoss", RLXAlignTrainerNoAuxLoss)
 ShortNoAGWD = short("ShortNoAGWD", RLXAlignTrainerNoAGWD)
 ShortGlobalPolicy = short("ShortGlobalPolicy", RLXAlignTrainerGlobalPolicy)
 ShortFeatureSimilarity = short("ShortFeatureSimilarity", RLXAlignTrainer, similarity="feature")
-ShortIntraInter = short("ShortIntraInter", IntraInterTrainer, ppo=learning_after(IntraInterTrainer.settings.ppo, 10))
+ShortIntraInter = short(
+    "ShortIntraInter",
+    IntraInterTrainer,
+    ppo=learning_after(IntraInterTrainer.settings.ppo, 10),
+    architecture={"exploration_share": 1.0},
+)
 ShortNoInter = short("ShortNoInter", IntraInterTrainerNoInter)
 ShortNoAgents = short("ShortNoAgents", IntraInterTrainerNoAgents)
 ShortIntraInterSGD = short("ShortIntraInterSGD", IntraInterTrainerSGD)
