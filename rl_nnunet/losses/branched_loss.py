@@ -171,7 +171,7 @@ class BranchedLoss(nn.Module):
 
     def _alignment(self, output: BranchOutput, matched_links: Sequence[int], device: torch.device) -> Tensor:
         """Return the mean of the alignment losses over stages and over the matched links of every direction."""
-        if self.alignment is None or not matched_links:
+        if self.alignment is None or not matched_links or not output.alignments:
             return torch.zeros((), device=device)
         directions: dict[tuple[int, int], list[int]] = {}
         for link in matched_links:

@@ -183,6 +183,15 @@ def test_deep_supervision_of_the_mean_of_paired_branches():
     torch.testing.assert_close(module(out, target), expected / 3)
 
 
+def test_links_that_no_stage_aligns_cost_nothing():
+    """As without RL-XAlign: its branches have links, and no module."""
+    module, out = loss(agwd=False), output([[0, 1], [0, 1]])._replace(alignments=[])
+    assert out.link_samples
+    target = torch.randint(0, 2, (2, 2, 4, 4))
+    torch.testing.assert_close(module(out, target), loss(agwd=False, alignment=None)(out, target))
+    assert module.report.alignment == 0
+
+
 def test_without_alignment_losses():
     out = output([[0, 1], [0, 1]])
     target = torch.randint(0, 2, (2, 2, 4, 4))
