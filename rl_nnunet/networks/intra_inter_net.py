@@ -56,6 +56,7 @@ from torch.utils.checkpoint import checkpoint
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
 from rl_nnunet.networks.modality_head import ModalityHead
 from rl_nnunet.networks.observer import Observer, channel_spreads, input_statistics, output_statistics
+from rl_nnunet.networks.rows import place, take
 from rl_nnunet.outputs import Exploration, IntraInterOutput, IterationOutput
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy
 from rl_nnunet.policies.rollout import Rollout
@@ -86,6 +87,15 @@ class Scene(NamedTuple):
     present: Tensor
     inputs: Tensor
     channels: Tensor
+
+
+def _check_choices(agents: Sequence[str], iterations: int, learning: str, trained_iterations: str) -> None:
+    if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
+        raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
+    if learning not in LEARNING:
+        raise ValueError(f"learning must be one of {LEARNING}, not {learning!r}")
+    if trained_iterations not in TRAINED_ITERATIONS:
+        raise ValueError(f"trained_iterations must be one of {TRAINED_ITERATIONS}, not {trained_iterations!r}")
 
 
 class IntraInterNet(nn.Module):
@@ -152,12 +162,7 @@ class IntraInterNet(nn.Module):
         super().__init__()
         plan = Backbone(**backbone)
         encoder_plan = replace(plan, **(modality_encoder or {}))
-        if not set(agents) <= set(AGENTS) or bool(agents) != bool(iterations):
-            raise ValueError(f"agents {list(agents)} do not fit {iterations} iterations; known agents are {AGENTS}")
-        if learning not in LEARNING:
-            raise ValueError(f"learning must be one of {LEARNING}, not {learning!r}")
-        if trained_iterations not in TRAINED_ITERATIONS:
-            raise ValueError(f"trained_iterations must be one of {TRAINED_ITERATIONS}, not {trained_iterations!r}")
+        _check_choices(agents, iterations, learning, trained_iterations)
         self.modality_names = list(modality_names)
         self.iterations = iterations
         self.fused_output_weight = fused_output_weight
@@ -237,7 +242,7 @@ class IntraInterNet(nn.Module):
                 continue
             convolution, *rest = stem.convs[0].all_modules
             convolved = convolution(x[rows, channels[0]].unsqueeze(1))
-            spreads.append(self._place(channel_spreads(convolved), rows, len(x)) * present[:, channels])
+            spreads.append(place(channel_spreads(convolved), rows, len(x)) * present[:, channels])
             shallow.append(nn.Sequential(*rest)(convolved))
         mean_spreads = sum(spreads) / present.sum(1, keepdim=True)
         return Scene(shallow, samples, present, input_statistics(x, present, self.blank_values), mean_spreads)
@@ -280,9 +285,7 @@ class IntraInterNet(nn.Module):
         spatial, intra, samples, size = [1] * self.dimension, weights["intra"], scene.samples, len(scene.present)
         inter = weights["inter"] * scene.present
         maps = [
-            None
-            if stem is None
-            else encoder(stem * self._take(intra, rows).view(len(rows), -1, *spatial).to(stem.dtype))
+            None if stem is None else encoder(stem * take(intra, rows).view(len(rows), -1, *spatial).to(stem.dtype))
             for encoder, stem, rows in zip(self.encoders, scene.shallow, samples, strict=True)
         ]
         heads = zip(self.heads, maps, strict=True)
@@ -294,7 +297,7 @@ class IntraInterNet(nn.Module):
             return None, statistics
         fused = self.decoder([self._fuse(maps, stage, inter, samples) for stage in range(len(self.fusions))])
         weighted = sum(
-            self._place(logits, rows, size) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
+            place(logits, rows, size) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
             for m, (logits, rows) in enumerate(zip(own, samples, strict=True))
             if logits is not None
         )
@@ -310,23 +313,10 @@ class IntraInterNet(nn.Module):
         weighted = [
             example.new_zeros(size, *example.shape[1:])
             if one is None
-            else self._place(one[stage], rows, size) * inter[:, m].view(-1, 1, *spatial).to(example.dtype)
+            else place(one[stage], rows, size) * inter[:, m].view(-1, 1, *spatial).to(example.dtype)
             for m, (one, rows) in enumerate(zip(maps, samples, strict=True))
         ]
         return self.fusions[stage](torch.cat(weighted, dim=1))
-
-    @staticmethod
-    def _take(values: Tensor, rows: list[int]) -> Tensor:
-        """Return some rows; all of them without a copy."""
-        return values if len(rows) == len(values) else values[rows]
-
-    @staticmethod
-    def _place(rows_only: Tensor, rows: list[int], size: int) -> Tensor:
-        """Return a batch of all samples, zero where a sample lacks the modality."""
-        if len(rows) == size:
-            return rows_only
-        index = torch.tensor(rows, device=rows_only.device)
-        return rows_only.new_zeros(size, *rows_only.shape[1:]).index_copy(0, index, rows_only)
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
         """Return the number of feature-map values of one sample with all modalities; nnU-Net plans memory with it.
