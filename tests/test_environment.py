@@ -66,7 +66,7 @@ def test_check_of_a_good_environment(check):
     assert out.endswith("No problem.\n")
     for subject in ("python", "rl_nnunet", "nnunetv2", "torch", "torchvision", "nnUNet_extTrainer", "trainers"):
         assert found[subject][0] == "OK"
-    assert "RLXAlignTrainer, RLXAlignTrainerGlobalPolicy" in found["trainers"][1]
+    assert "RLXAlignTrainer, RLXAlignTrainerBranchNorm" in found["trainers"][1]
     assert not {"AgentTraining", "AbsentChannels", "AdaptedPlans"} & set(found["trainers"][1].split(", "))
     assert "GB free" in found["nnUNet_raw"][1]
 

@@ -12,6 +12,8 @@ from rl_nnunet.networks.intra_inter_net import IntraInterNet
 from rl_nnunet.plans.adapt import adapt
 from rl_nnunet.plans.intra_inter_net import IntraInterNetPlan, modality_arguments
 
+ARCHITECTURE = stock_plans()["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+PATCH = [8, 16, 16]
 PAIRED = {"channel_names": {"0": "CT", "1": "MRI"}, "labels": {"background": 0, "heart": 1}}
 
 
@@ -35,7 +37,7 @@ def test_stock_plans_get_modalities(network):
 @pytest.mark.parametrize(("tumor", "regions"), [(1, False), ([1], False), ([1, 2], True)])
 def test_regions_are_told_from_classes(tumor, regions):
     labels = {"background": 0, "tumor": tumor, "core": 2}
-    assert modality_arguments({**PAIRED, "labels": labels}, [0.0] * 2)["regions"] is regions
+    assert modality_arguments({**PAIRED, "labels": labels}, [0.0] * 2, ARCHITECTURE, PATCH)["regions"] is regions
 
 
 def test_overrides_of_an_ablation():
@@ -48,8 +50,7 @@ def test_overrides_of_an_ablation():
 
 def test_channels_of_one_name_are_told_apart():
     names = {"0": "rescale", "1": "rescale", "2": "CT"}
-    arch_kwargs = stock_plans()["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
-    arguments = modality_arguments({"channel_names": names}, [0.0] * 3, arch_kwargs, [8, 16, 16])
+    arguments = modality_arguments({"channel_names": names}, [0.0] * 3, ARCHITECTURE, PATCH)
     assert arguments["modality_names"] == [
         "rescale_0",
         "rescale_1",

@@ -29,7 +29,7 @@ def test_training_writes_what_nnunet_and_we_promise(trained):
     backbone = checkpoint["optimizer_state"]["param_groups"][0]
     assert (backbone["initial_lr"], backbone["weight_decay"]) == (1e-4, 1e-5)  # the paper's, not nnU-Net's
     log = checkpoint["logging"]
-    keys = [*(f"weight_{name}" for name in SEQUENCES), "reward_iteration3", "probability_iteration0", "intra_spread"]
+    keys = [*(f"weight_{name}" for name in SEQUENCES), "reward_iteration1", "probability_iteration0", "intra_spread"]
     assert all(len(log[key]) == 2 for key in keys)
     assert all(0 < log[f"weight_{name}"][-1] < 2 for name in SEQUENCES)
     summary = json.loads((fold / "validation" / "summary.json").read_text())
