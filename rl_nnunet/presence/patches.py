@@ -49,10 +49,8 @@ def constant_channels(x: Tensor) -> Tensor:
     """
     flat = x.detach().flatten(2)
     padding = (flat == 0).all(1, keepdim=True)
-    if padding.any():
-        lowest, highest = flat.masked_fill(padding, torch.inf).amin(-1), flat.masked_fill(padding, -torch.inf).amax(-1)
-    else:
-        lowest, highest = flat.aminmax(dim=-1)
+    # Masked in any case: to ask whether there is padding, the host would wait for the device.
+    lowest, highest = flat.masked_fill(padding, torch.inf).amin(-1), flat.masked_fill(padding, -torch.inf).amax(-1)
     return highest - lowest < CONSTANT_TOLERANCE
 
 
@@ -117,13 +115,13 @@ def tell_present(
     if only_blank:
         return x, present_groups(blank, groups)
     constant = constant_beside_others(x, groups) & ~blank
-    if constant.any():
-        if names is not None:
-            group_of = {channel: name for name, channels in zip(names, groups, strict=True) for channel in channels}
-            for channel in constant.any(0).nonzero().flatten().tolist():
+    if names is not None:
+        group_of = {channel: name for name, channels in zip(names, groups, strict=True) for channel in channels}
+        for channel, is_constant in enumerate(constant.any(0).tolist()):
+            if is_constant:
                 _warn_once(channel, group_of[channel])
-        shape = (*x.shape[:2], *[1] * (x.ndim - 2))
-        x = torch.where(constant.view(shape), blank_values.to(x.dtype).view(1, -1, *shape[2:]), x)
+    shape = (*x.shape[:2], *[1] * (x.ndim - 2))
+    x = torch.where(constant.view(shape), blank_values.to(x.dtype).view(1, -1, *shape[2:]), x)
     return x, present_groups(blank | constant, groups)
 
 

@@ -22,7 +22,7 @@ def test_blank_groups_are_absent(is_training):
     x[3] = 0  # nothing there: everything counts
     same, present = tell_present(x, GROUPS, BLANK, NAMES, is_training)
     assert present.tolist() == [[True, False], [False, True], [True, True], [True, True]]
-    assert same is x
+    assert torch.equal(same, x)
     assert rows_of(present) == [[0, 2, 3], [1, 2, 3]]
 
 

@@ -1,10 +1,11 @@
-"""How often a training step of RL-XAlign makes the host wait for the device."""
+"""How often a training step makes the host wait for the device."""
 
 import pytest
 import torch
 from synchronizations import Synchronizations
 from torch.nn import functional
 
+from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 KWARGS = ("configurations", "3d_fullres", "architecture", "arch_kwargs")
@@ -15,9 +16,9 @@ NEEDED = {
 }
 
 
-def random_batch(trainer, matched):
+def random_batch(trainer, matched, targets=2):
     patch = trainer.configuration_manager.patch_size
-    target = torch.randint(0, 8, (2, 2, *patch)).float()
+    target = torch.randint(0, 8, (2, targets, *patch)).float()
     scales = trainer._get_deep_supervision_scales()
     scaled = [functional.interpolate(target, [round(p * s) for p, s in zip(patch, scale, strict=True)]).short()
               for scale in scales]  # fmt: skip
@@ -51,3 +52,20 @@ def test_the_values_of_an_epoch_come_in_one_transfer(start):
     name = f"similarity_stage{next(iter(trainer.agents.values())).stage}"
     expected = sum(step[name].item() for step in steps) / 3
     assert trainer.logger.get_value(name, step=-1) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_a_step_of_the_weight_agents_waits_for_what_the_algorithm_needs(start, share):
+    trainer = start(IntraInterTrainer, [("plans", (*KWARGS, "exploration_share"), share)])
+    trainer.on_train_epoch_start()
+    trainer.train_step(random_batch(trainer, {}, targets=1))
+    with Synchronizations() as synchronizations:
+        trainer.train_step(random_batch(trainer, {}, targets=1))
+    # The counters of Adam's steps lie on the host, and whether to explore is drawn there.
+    places = {n: c for n, c in synchronizations.places.items() if n not in ("nnUNetTrainer.train_step",
+                                                                            "intra_inter_net.forward")}  # fmt: skip
+    assert places == {
+        "patches.rows_of": 1,  # which modalities the samples have decides what runs
+        "iterated_loss.forward": 1,  # all that is reported
+        **({"weights.learn": 2} if share else {}),  # per agent, whether the rewards are numbers
+    }
