@@ -3,14 +3,15 @@
 Trained on unpaired CT and MR phantoms, tested on held-out hearts of which both scans exist. Per trainer and seed four
 columns: the Dice of CT alone and MR alone, and that of either branch while both scans are present.
 
-    python benchmarks/phantom.py -o FOLDER --epochs 10 --iterations 50 --seeds 0 1 2
+A finished run (trainer, seed) is not repeated, and a stopped one goes on.
+
+    python benchmarks/phantom.py -o FOLDER --steps 900 --seeds 0 1 2
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -57,10 +58,10 @@ def prepare(place: Workplace, size: int, cases: int, test_cases: int) -> None:
     )  # fmt: skip
 
 
-def evaluate(place: Workplace, model: Path, seed: int) -> dict[str, float]:
+def evaluate(place: Workplace, model: Path) -> dict[str, float]:
     """Return the mean Dice over structures and cases: each modality alone, and each branch with both scans."""
     raw = place.path("nnUNet_raw", DATASET)
-    folder = place.root / "predictions" / f"{model.name}_{seed}"
+    folder = model / "predictions"
     predictor = nnUNetPredictor(device=torch.device(place.device), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model), ("all",), "checkpoint_final.pth")
     network = predictor.network
@@ -87,8 +88,7 @@ def main() -> None:
     """Run everything and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--iterations", type=int, default=50, help="per epoch")
+    parser.add_argument("--steps", type=int, default=900, help="a multiple of 50")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of RLXAlignTrainer and NoXAlign")
     parser.add_argument("--ablation_seeds", type=int, nargs="+", default=[0], help="of the other ablations")
     parser.add_argument("--ablations", nargs="*", default=ABLATIONS, help="default: all")
@@ -104,17 +104,13 @@ def main() -> None:
     rows = []
     for ablation in arguments.ablations:
         for seed in arguments.seeds if ablation in ("", "NoXAlign") else arguments.ablation_seeds:
-            trainer = f"RLXAlignTrainer{ablation}Benchmark"
-            model = place.train(DATASET, trainer, PLANS, arguments.epochs, arguments.iterations, seed)
-            rows.append({"trainer": f"RLXAlignTrainer{ablation}", "seed": seed, **evaluate(place, model, seed)})
-            # nnU-Net names models without the seed: make room for the next.
-            kept = place.root / f"{model.name}_seed{seed}"
-            shutil.rmtree(kept, ignore_errors=True)
-            model.rename(kept)
+            trainer = f"RLXAlignTrainer{ablation}"
+            model = place.train(DATASET, trainer, PLANS, arguments.steps, seed)
+            rows.append({"trainer": trainer, "seed": seed, **evaluate(place, model)})
             pd.DataFrame(rows).to_csv(place.root / "dice.csv", index=False)
             print(rows[-1], flush=True)
     table = pd.DataFrame(rows).drop(columns="seed").groupby("trainer", sort=False)
-    print(f"{arguments.epochs * arguments.iterations} steps, {arguments.test_cases} held-out hearts\n")
+    print(f"{arguments.steps} steps, {arguments.test_cases} held-out hearts\n")
     print(markdown(table.mean()))
 
 
