@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from started import as_stock
 
 from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
 
@@ -20,10 +21,7 @@ def stock(tumors, tmp_path, monkeypatch):
     plans, dataset_json = (
         json.loads((tumors.preprocessed / f"{name}.json").read_text()) for name in ("IntraInterSmallPlans", "dataset")
     )
-    architecture = plans["configurations"]["3d_fullres"]["architecture"]
-    architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
-    for name in ("modality_names", "blank_values", "agents", "iterations", "hidden_size", "fused_output_weight"):
-        del architecture["arch_kwargs"][name]
+    plans = as_stock(plans)
     del plans["configurations"]["3d_fullres"]["modality_dropout"]
 
     def start(**entries):

@@ -3,14 +3,14 @@
 import json
 import math
 from copy import deepcopy
-from dataclasses import fields, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from started import as_stock
 
 from rl_nnunet.agents.agent import Agent
-from rl_nnunet.networks.backbone import Backbone
 from rl_nnunet.progress_plot import Panel, last
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
@@ -74,16 +74,6 @@ class CountingIntraInter(Counting, IntraInterTrainer):
 def plans_of(project, name):
     plans = json.loads((project.preprocessed / f"{name}.json").read_text())
     return {**plans, "continue_training": False}, json.loads((project.preprocessed / "dataset.json").read_text())
-
-
-def as_stock(plans):
-    """Return the plans for nnU-Net's own network."""
-    architecture = plans["configurations"]["3d_fullres"]["architecture"]
-    own = {field.name for field in fields(Backbone) if not field.name.startswith(("swin", "n_conv_per_stage_e"))}
-    arguments = {name: value for name, value in architecture["arch_kwargs"].items() if name in own}
-    architecture["arch_kwargs"] = arguments
-    architecture["network_class_name"] = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
-    return plans
 
 
 @pytest.fixture
