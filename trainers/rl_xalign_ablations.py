@@ -28,7 +28,7 @@ class RLXAlignTrainerNoAuxLoss(RLXAlignTrainer):
 
 
 class RLXAlignTrainerNoAGWD(RLXAlignTrainer):
-    """Without AGWD: the branches' losses are summed."""
+    """Without AGWD: the branches' losses have equal weights."""
 
     settings = replace(RLXAlignTrainer.settings, adaptive_weights=None)
 

@@ -1,8 +1,8 @@
-"""How large the encoders of the modalities are: so that a training step costs about 1.5 times one of stock nnU-Net.
+"""How large the encoders of the modalities are: so that a training step costs little more than one of stock nnU-Net.
 
-At equal patches, an encoder per modality as large as nnU-Net's one is a little better; at equal time it is not, because
-M of them take M times as long, most of it at the resolution of the image (docs/benchmarks.md). A smaller encoder per
-modality keeps what is gained, the modalities' own features and outputs, at little more than the time of one.
+M encoders as large as nnU-Net's one take M times as long, most of it at the resolution of the image. The goal is a step
+of at most 1.5 times stock's. What is planned comes near it: with three modalities, a step was measured at 1.66
+(docs/benchmarks.md).
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch
 from rl_nnunet.networks.backbone import ENCODERS, Backbone
 
 MAX_COST = 1.9
-"""Values in the feature maps of a step, in units of those of the network with one encoder for all. A step of 1.9 times
-the values takes about 1.5 times as long: part of the modalities are withheld, and heads and concatenations cost less
-than convolutions."""
+"""Values in the feature maps of a step, in units of those of the network with one encoder for all. A step takes less
+than that many times as long: part of the modalities are withheld, and concatenations cost less than convolutions."""
 
 
 def modality_encoder(arch_kwargs: Mapping[str, Any], modalities: int, patch_size: Sequence[int]) -> dict[str, Any]:
