@@ -1,8 +1,9 @@
 """One sequence of a case is degraded, which agents could turn down.
 
 Every row, ``TRAINER:STEPS``, trains on MyoPS (the data and plans of ``paired.py``) with one sequence of half of the
-samples degraded, by any of the kinds of ``degradations.py`` and any severity. Held-out cases are predicted with all
-sequences, of which each in turn is degraded by each kind: the Dice is a mean over sequences, cases and structures.
+samples degraded, by any of the kinds of ``trainers/degradations.py`` and any severity. Held-out cases are predicted
+with all sequences, of which each in turn is degraded by each kind: the Dice is a mean over sequences, cases and
+structures.
 
     python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows IntraInterTrainerNoAgents:900 IntraInterTrainer:600
 """
@@ -16,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from degradations import KINDS, OTHER_PATIENT
 from paired import DATA, STOCK, Row, convert_myops, plan, report
 from scipy.ndimage import zoom
+from trainers.degradations import KINDS, OTHER_PATIENT
 from workflow import Workplace, real_data
 
 from rl_nnunet.evaluation.subset_prediction import SubsetPredictor, find_cases

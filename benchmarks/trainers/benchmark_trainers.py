@@ -12,19 +12,15 @@ the network and the agents draw while they train does not shift what the loader 
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 import torch
+from degradations import degrade_batch  # nnU-Net has this folder on the path while it imports this module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from rl_nnunet.environment import SEED_VARIABLE
 from rl_nnunet.trainers.schedules import TRAINERS
 from rl_nnunet.training.random_state import seed_everything
 from rl_nnunet.training.schedules import AdamW, NoMirroring
-
-sys.path.append(str(Path(__file__).parents[1]))  # nnU-Net imports this module from its own folder
-from degradations import degrade_batch  # noqa: E402
 
 STEPS_PER_EPOCH = 50
 
