@@ -1,6 +1,7 @@
 """Stock nnU-Net with modality dropout: trained on stock plans by the stock command, and its samples lack modalities."""
 
 import json
+from copy import deepcopy
 
 import pytest
 import torch
@@ -21,10 +22,12 @@ def stock(tumors, tmp_path, monkeypatch):
     plans, dataset_json = (
         json.loads((tumors.preprocessed / f"{name}.json").read_text()) for name in ("IntraInterSmallPlans", "dataset")
     )
-    plans = as_stock(plans)
-    del plans["configurations"]["3d_fullres"]["modality_dropout"]
+    ours = deepcopy(plans)
+    stock_plans = as_stock(plans)
+    del stock_plans["configurations"]["3d_fullres"]["modality_dropout"]
 
-    def start(**entries):
+    def start(is_ours=False, **entries):
+        plans = ours if is_ours else stock_plans
         plans["configurations"]["3d_fullres"].update(entries)
         trainer = nnUNetTrainerModalityDropout(
             {**plans, "continue_training": False}, "3d_fullres", 0, dataset_json, CPU
@@ -51,6 +54,11 @@ def test_samples_lack_modalities_as_the_plans_say(stock):
 def test_a_share_that_is_none_ends_in_a_sentence(stock):
     with pytest.raises(SystemExit, match="Error: modality_dropout in the plans must be a probability"):
         stock(modality_dropout=2)
+
+
+def test_plans_of_our_networks_end_in_a_sentence(stock):
+    with pytest.raises(SystemExit, match="Error: The plans IntraInterSmallPlans build IntraInterNet, but .*nnUNetPlan"):
+        stock(is_ours=True)
 
 
 def test_network_loss_and_step_are_those_of_nnunet(stock):
