@@ -14,6 +14,7 @@ from rl_nnunet import scans
 from rl_nnunet.dataset_conversion import hounsfield
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme
 from rl_nnunet.dataset_conversion.label_files import read_label_map, read_masks
+from rl_nnunet.dataset_conversion.spacing_option import correct_spacing
 from rl_nnunet.errors import InputError
 from rl_nnunet.label_maps import milliliters
 from rl_nnunet.parallel import errors_in, report_on_all
@@ -105,12 +106,16 @@ def _unwritable(error: OSError) -> str:
 def _convert(case: Case, settings: CaseSettings, report: CaseReport) -> None:
     (first_channel, first_path), *others = case.images.items()
     first = _read_image(first_channel, first_path, settings, report)
+    correction = _correct_spacing(first, case)
+    if correction:
+        report.notices.append(f"the spacing of {correction}")
     report.found_orientation = scans.orientation_code(first)
     images = {first_channel: scans.orient(first, settings.orientation)}
     reference = images[first_channel]
     report.size, report.spacing = reference.GetSize(), reference.GetSpacing()
     for channel, path in others:
         image = _read_image(channel, path, settings, report)
+        _correct_spacing(image, case)
         if case.resample:
             images[channel] = scans.resample_like(image, reference)
         else:
@@ -150,6 +155,11 @@ def _read_image(channel: int, path: Path, settings: CaseSettings, report: CaseRe
     return image
 
 
+def _correct_spacing(volume: sitk.Image, case: Case) -> str:
+    """Give a volume the spacing that is known of the case; return what changed."""
+    return correct_spacing(volume, case.spacing) if case.spacing else ""
+
+
 def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report: CaseReport) -> sitk.Image | None:
     if case.label is None:
         return None
@@ -158,6 +168,7 @@ def _convert_label(case: Case, settings: CaseSettings, image: sitk.Image, report
     else:
         label, notices = read_label_map(case.label, case.label_scheme or settings.labels)
     report.notices += notices
+    _correct_spacing(label, case)
     if scans.take_geometry(label, case.label, image, next(iter(case.images.values()))):
         report.notices.append("geometry of the label taken from its image")
     report.milliliters = milliliters(label, settings.labels.structures)

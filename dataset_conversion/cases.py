@@ -33,6 +33,8 @@ class Case:
         One or more mask files per structure, if these are in place of a label map.
     label_scheme : LabelScheme, optional
         The values in the label file, where they differ from those of the data set.
+    spacing : tuple of (float or None), optional
+        Spacing in mm along the axes of the files, in the place of what their headers state; None keeps that.
     is_test : bool
         Whether the case belongs into ``imagesTs``.
     resample : bool
@@ -54,6 +56,7 @@ class Case:
     details: dict[str, str] = field(default_factory=dict)
     masks: dict[str, tuple[Path, ...]] = field(default_factory=dict)
     label_scheme: LabelScheme | None = None
+    spacing: tuple[float | None, float | None, float | None] | None = None
 
     @property
     def group(self) -> str:

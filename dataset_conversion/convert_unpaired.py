@@ -19,6 +19,7 @@ from rl_nnunet.dataset_conversion.general_options import (
     write_cases,
 )
 from rl_nnunet.dataset_conversion.label_options import Entries, labels_per_branch, name_labels
+from rl_nnunet.dataset_conversion.spacing_option import spacings_per_branch
 from rl_nnunet.errors import InputError, run_command
 
 EXAMPLE = """example:
@@ -44,7 +45,11 @@ def _run() -> None:
     branches = name_channels([(files.branch, len(files.image_patterns)) for files in training], arguments.channels)
     own_labels = labels_per_branch(arguments.labels_of, list(named), list(branches))
     tests = [parse_branch(text, "--test") for text in arguments.test]
-    cases = find_unpaired_cases(training, tests, branches, named, own_labels, arguments.allow_missing)
+    spacings = spacings_per_branch(arguments.spacing, branches)
+    cases = [
+        replace(case, spacing=spacings.get(case.branches[0]))
+        for case in find_unpaired_cases(training, tests, branches, named, own_labels, arguments.allow_missing)
+    ]
     notices = unlabeled_notices(own_labels, list(named))
     write_cases(arguments, "rl_nnunet_convert_unpaired", "unpaired", branches, named, cases, notices)
 
@@ -82,6 +87,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("BRANCH", "NAME=VALUE"),
         help="values in the label files of one branch, where they differ from --labels; structures may be left out, if "
         "these files do not label them",
+    )
+    parser.add_argument(
+        "--spacing",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="BRANCH=X,Y,Z",
+        help="edges of a branch's voxels in mm along the axes of its files, where their headers are wrong, such as "
+        "MRI=0.74,0.74,keep; scans that are predicted later need the same correction",
     )
     add_case_arguments(parser)
     return parser

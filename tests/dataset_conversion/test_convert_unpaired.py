@@ -92,6 +92,24 @@ def test_held_out_names_from_a_file(run_unpaired, arguments, tmp_path, raw):
     assert tests == [f"{name}.nii.gz" for name in ("CT_p1", "CT_p4", "MR_p4", "MR_p6")]
 
 
+def test_spacing_of_one_branch_is_corrected(run_unpaired, arguments, folders, raw):
+    outcome = run_unpaired(*arguments, "--spacing", "MR=0.5,keep,2", "--orientation", "keep")
+    assert outcome.code == 0, outcome.err
+    assert "1x1x1 mm of the header corrected to 0.5x1x2 mm" in outcome.out
+    folder = raw / "Dataset502_Test"
+    spacings = {}
+    for name in ("MR_p3_0000", "MR_p3_0001", "MR_p3_0002", "CT_p3_0000"):
+        spacings[name] = sitk.ReadImage(str(folder / f"imagesTr/{name}.nii.gz")).GetSpacing()
+    label = sitk.ReadImage(str(folder / "labelsTr/MR_p3.nii.gz"))
+    assert label.GetSpacing() == spacings["MR_p3_0001"] == (0.5, 1, 2)
+    assert spacings["CT_p3_0000"] == (1, 1, 1)
+    assert spacings["MR_p3_0000"] == spacings["MR_p3_0002"] == (0.5, 1, 2)
+    original = sitk.ReadImage(str(folders / "mr/p3/t1.nii.gz"))
+    corrected = sitk.ReadImage(str(folder / "imagesTr/MR_p3_0001.nii.gz"))
+    assert corrected.GetOrigin() == original.GetOrigin()
+    assert np.array_equal(sitk.GetArrayFromImage(corrected), sitk.GetArrayFromImage(original))
+
+
 def test_channel_on_another_grid(run_unpaired, arguments, folders, assert_refused):
     path = folders / "mr/p5/t2.nii.gz"
     write(path, 5, spacing=(1.0, 1.0, 1.5))

@@ -64,6 +64,13 @@ UNPAIRED_MISTAKES = {
     "held-out folder": (["--branch", "{ct}", "--hold_out", "{d}"], "there is no case or file"),
     "held-out name of 300 characters": (["--branch", "{ct}", "--hold_out", "x" * 300], "File name too long"),
     "name of 250 characters": (["--branch", "{ct}", "-n", "x" * 250], "-n: the name has 250 characters"),
+    "spacing of no branch": (["--branch", "{ct}", "--spacing", "X=1,1,1"], "there is no branch X"),
+    "spacing twice": (["--branch", "{ct}", "--spacing", "CT=1,1,1", "CT=1,1,2"], "CT is given twice"),
+    "spacing of two edges": (["--branch", "{ct}", "--spacing", "CT=1,1"], "write BRANCH=X,Y,Z"),
+    "spacing of words": (["--branch", "{ct}", "--spacing", "CT=1,1,thin"], "write BRANCH=X,Y,Z"),
+    "spacing that is no number": (["--branch", "{ct}", "--spacing", "CT=1,1,nan"], "write BRANCH=X,Y,Z"),
+    "spacing of zero": (["--branch", "{ct}", "--spacing", "CT=1,1,0"], "write BRANCH=X,Y,Z"),
+    "spacing of a mile": (["--branch", "{ct}", "--spacing", "CT=1,1,1609344"], "write BRANCH=X,Y,Z"),
     "channel missing": (
         ["--branch", "CT={d}/{case}_image.nii.gz,{d}/{case}_1_image.nii.gz:{d}/{case}_label.nii.gz"],
         "No file matches",

@@ -1,10 +1,14 @@
-"""Do the agents find the pose? Paired phantoms whose MR is turned by a random one of the 24 cube rotations.
+"""Turned scans: paired phantoms whose MR is turned by a random one of the 24 cube rotations, at several noise levels.
 
 The network, loss and agents are those of ``RLXAlignTrainer``; the hearts are rendered into memory, so that only the
-agents are measured. Reported is, on held-out hearts, how often the most probable rotation is the right one, for the
-contextual and for the paper's global policy (chance: 1 in 24).
+agents are measured. On held-out hearts is reported
 
-    python benchmarks/rotation_recovery.py --minutes 12
+- how often the most probable rotation is the right one (chance: 1 in 24), for the contextual and for the paper's global
+  policy;
+- the Dice of the MR, mean over structures and hearts, with its CT beside it and alone. The policy ``none`` is the
+  network without RL-XAlign, whose branches do not see each other. All train for the same time.
+
+    python benchmarks/turned_scans.py --minutes 4 --noise 50 100 200 --policies contextual none --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ import json
 import time
 
 import numpy as np
+import pandas as pd
 import torch
 from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -28,6 +33,7 @@ from rl_nnunet.branches import Branch, BranchLayout
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig
 from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
 from rl_nnunet.networks.rl_u2net import RLU2Net
+from rl_nnunet.outputs import BranchOutput
 from rl_nnunet.phantoms.heart.cases import make_heart_pair
 from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
 from rl_nnunet.plans.rl_u2net import RLU2NetPlan, branch_arguments
@@ -68,8 +74,10 @@ def make_network(policy: str) -> RLU2Net:
         "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
         **branch_arguments(layout, (0.0, 0.0), strides, (1.0,) * 3, (SIZE,) * 3),
     }  # fmt: skip
-    arguments["xalign"]["policy"] = policy
-    arguments["branch_dropout"] = 0.0
+    if policy == "none":
+        arguments |= {"aligned_stages": [], "windows": [], "turnable_axes": []}
+    else:
+        arguments["xalign"]["policy"] = policy
     return get_network_from_plans(
         RLU2NetPlan.network_class, arguments, ("conv_op", "norm_op", "nonlin"), 2, CLASSES + 1, deep_supervision=True
     )
@@ -123,74 +131,96 @@ def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
             total.backward()
             torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
             optimizer.step()
-            cubes = torch.stack([label_cube(branch, CLASSES) for branch in target.chunk(2, dim=1)])
-            main, auxiliary = output.alignments[0].context["branches"].unbind(1)
-            links = torch.tensor(output.link_samples)
-            report = PoseReport(
-                {}, total.item(), elapsed / (minutes * 60),
-                dict(zip(map(int, network.xalign), output.alignments, strict=True)), output.link_branches,
-                loss.report.matched_links, loss.report.dice,
-                anatomical_similarities(cubes[main, links], cubes[auxiliary, links]),
-            )  # fmt: skip
-            logs = {key: value for agent in agents for key, value in agent.learn(report).items()}
             steps += 1
-            first = f"stage{agents[0].stage}"
-            bar.set_postfix(
-                steps=steps,
-                similarity=f"{logs[f'similarity_{first}']:.2f}",
-                entropy=f"{logs[f'policy_entropy_{first}']:.2f}",
-            )
+            if output.alignments:  # there is none without XAlign, or where every sample's branches train alone
+                report = report_of(network, output, target, loss, elapsed / (minutes * 60))
+                logs = {key: value for agent in agents for key, value in agent.learn(report).items()}
+                bar.set_postfix(steps=steps, similarity=f"{logs[f'similarity_stage{agents[0].stage}']:.2f}")
             bar.n = round(elapsed)
     return steps
 
 
+def report_of(
+    network: RLU2Net, output: BranchOutput, target: torch.Tensor, loss: BranchedLoss, progress: float
+) -> PoseReport:
+    """Return what the agents learn from, as the trainer does."""
+    cubes = torch.stack([label_cube(branch, CLASSES) for branch in target.chunk(2, dim=1)])
+    main, auxiliary = output.alignments[0].context["branches"].unbind(1)
+    links = torch.tensor(output.link_samples)
+    alignments = dict(zip(map(int, network.xalign), output.alignments, strict=True))
+    similarities = anatomical_similarities(cubes[main, links], cubes[auxiliary, links])
+    return PoseReport(
+        {}, 0.0, progress, alignments, output.link_branches, loss.report.matched_links, loss.report.dice, similarities
+    )
+
+
 @torch.no_grad()
-def recovery(network: RLU2Net, hearts: list, seed: int) -> float:
-    """Return how often the most probable rotation is right, over stages and both directions."""
+def test(network: RLU2Net, hearts: list, seed: int) -> dict[str, float]:
+    """Return how often the most probable rotation is right, and the Dice of the MR with its CT and alone."""
     network.eval()
     network.decoder.deep_supervision = False
     generator = np.random.default_rng(seed)
+    rows = []
+    for heart in tqdm(hearts, desc="testing"):
+        data, target, (rotation,) = draw_batch([heart], generator, 1)
+        alone = data.clone()
+        alone[:, 0] = 0
+        paired = network.forward_branches(data)
+        rows.append(
+            {
+                "right": share_right(paired, rotation),
+                "MR Dice with CT": mean_dice(paired.logits[1], target[:, 1]),
+                "MR Dice alone": mean_dice(network.forward_branches(alone).logits[1], target[:, 1]),
+            }
+        )
+    return pd.DataFrame(rows).mean().to_dict()
+
+
+def share_right(output: BranchOutput, rotation: int) -> float:
+    """Return how often the most probable rotation is right, over stages and both directions; NaN without stages."""
     right = []
-    for heart in hearts:
-        data, _, (rotation,) = draw_batch([heart], generator, 1)
-        for alignment in network.forward_branches(data).alignments:
-            for (main, _), chosen in zip(alignment.context["branches"].tolist(), alignment.rotations, strict=True):
-                # The MR was turned by `rotation`: a turned CT fits the MR, an MR turned back fits the CT.
-                right.append(chosen[0].item() == (inverse(rotation, 3) if main == 0 else rotation))
-    return float(np.mean(right))
+    for alignment in output.alignments:
+        for (main, _), chosen in zip(alignment.context["branches"].tolist(), alignment.rotations, strict=True):
+            # The MR was turned by `rotation`: a turned CT fits the MR, an MR turned back fits the CT.
+            right.append(chosen[0].item() == (inverse(rotation, 3) if main == 0 else rotation))
+    return float(np.mean(right)) if right else np.nan
+
+
+def mean_dice(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    """Return the mean Dice over the structures that the labels (1, *spatial) show, of logits (1, classes, *spatial)."""
+    predicted = logits.argmax(1)
+    overlaps = [((predicted == c) & (labels == c)).sum() for c in range(1, CLASSES + 1)]
+    sizes = [((predicted == c).sum() + (labels == c).sum(), (labels == c).any()) for c in range(1, CLASSES + 1)]
+    dice = [2 * float(o) / float(size) for o, (size, shown) in zip(overlaps, sizes, strict=True) if shown]
+    return float(np.mean(dice))
 
 
 def main() -> None:
-    """Train and test both policies."""
+    """Train and test each policy at each noise level; print a row for each as it is done, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=12, help="training time of each policy (default: 12)")
+    parser.add_argument("--minutes", type=float, default=12, help="training time of each network (default: 12)")
     parser.add_argument("--policies", nargs="+", default=["contextual", "global"])
     parser.add_argument("--hearts", type=int, default=64, help="training hearts (default: 64)")
     parser.add_argument("--held_out", type=int, default=64, help="held-out hearts, one turn each (default: 64)")
-    parser.add_argument("--noise", type=float, default=50, help="SD of the MR's noise (default: 50)")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--noise", type=float, nargs="+", default=[50], help="SD of the MR's noise (default: 50)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
-    training = make_hearts(arguments.hearts, 0, arguments.noise)
-    held_out = make_hearts(arguments.held_out, 10_000, arguments.noise)
-    for policy in arguments.policies:
-        seed_everything(arguments.seed)
-        network = make_network(policy)
-        cpu = time.process_time()
-        steps = train(network, training, arguments.minutes, arguments.seed)
-        print(
-            json.dumps(
-                {
-                    "policy": policy,
-                    "steps": steps,
-                    "minutes": arguments.minutes,
-                    "cpu_minutes": round((time.process_time() - cpu) / 60, 1),
-                    "mr_noise": arguments.noise,
-                    "held_out_tries": arguments.held_out,
-                    "right": recovery(network, held_out, arguments.seed + 1),
-                }
-            ),
-            flush=True,
-        )
+    rows = []
+    for noise in arguments.noise:
+        training = make_hearts(arguments.hearts, 0, noise)
+        held_out = make_hearts(arguments.held_out, 10_000, noise)
+        for seed in arguments.seeds:
+            for policy in arguments.policies:
+                seed_everything(seed)
+                network = make_network(policy)
+                cpu = time.process_time()
+                steps = train(network, training, arguments.minutes, seed)
+                minutes = round((time.process_time() - cpu) / 60, 1)
+                row = {"noise": noise, "policy": policy, "seed": seed, "steps": steps, "cpu_minutes": minutes}
+                rows.append({**row, **test(network, held_out, seed + 1)})
+                print(json.dumps(rows[-1]), flush=True)
+    results = pd.DataFrame(rows).drop(columns="seed").groupby(["noise", "policy"], sort=False)
+    print(results.agg(["mean", "std"]).to_string(float_format="{:.3f}".format))
 
 
 if __name__ == "__main__":
