@@ -186,8 +186,8 @@ class PPO:
         Returns
         -------
         dict of str to float, or None
-            Means over the steps of the update: ``policy_loss`` (without the entropy bonus), ``value_loss``,
-            ``entropy``; between the policies before and after it ``approximate_kl`` (nats) and ``clip_fraction``; the
+            Means over the steps of the update: ``policy_loss`` (without the entropy bonus), ``entropy``, and
+            ``value_loss`` where transitions have no baseline of their own; between the policies before and after it ``approximate_kl`` (nats) and ``clip_fraction``; the
             transitions' mean ``reward`` and the number of ``steps``. None where no update was due.
         """
         if len(self) < self.config.transitions_per_update:
@@ -237,7 +237,7 @@ class PPO:
                 yield select(batch, indices.to(reward.device))
 
     def _step(self, batch: dict[str, Any]) -> tuple[dict[str, Tensor], bool]:
-        """Take one gradient step of the policy and one of the critic on a minibatch.
+        """Take one gradient step of the policy, and one of the critic where it is asked, on a minibatch.
 
         Returns the step's metrics, and whether the policy is as far from the one that acted as it may get.
         """
@@ -250,18 +250,20 @@ class PPO:
         is_far = self._move_policy(batch, approximate_kl(log_probability.detach(), batch["log_probability"]))
         self._policy_optimizer.zero_grad()
 
-        critic_loss = value_loss(batch["reward"], self.critic(batch["state"]), batch["next_value"], config.discount)
+        metrics = {"policy_loss": policy_loss.detach(), "entropy": entropy.detach().mean()}
+        if "baseline" not in batch:  # else nobody asks the critic
+            metrics["value_loss"] = self._train_critic(batch)
+        return metrics, is_far
+
+    def _train_critic(self, batch: dict[str, Any]) -> Tensor:
+        """Take one gradient step of the critic on a minibatch; return its loss."""
+        loss = value_loss(batch["reward"], self.critic(batch["state"]), batch["next_value"], self.config.discount)
         self._critic_optimizer.zero_grad()
-        critic_loss.backward()
-        clip_grad_norm_(self._critic_parameters, config.max_gradient_norm)
+        loss.backward()
+        clip_grad_norm_(self._critic_parameters, self.config.max_gradient_norm)
         self._critic_optimizer.step()
         self._critic_optimizer.zero_grad()
-        metrics = {
-            "policy_loss": policy_loss.detach(),
-            "value_loss": critic_loss.detach(),
-            "entropy": entropy.detach().mean(),
-        }
-        return metrics, is_far
+        return loss.detach()
 
     @torch.no_grad()
     def _move_policy(self, batch: dict[str, Any], kl_before: Tensor) -> bool:
