@@ -187,8 +187,9 @@ class PPO:
         -------
         dict of str to float, or None
             Means over the steps of the update: ``policy_loss`` (without the entropy bonus), ``entropy``, and
-            ``value_loss`` where transitions have no baseline of their own; between the policies before and after it ``approximate_kl`` (nats) and ``clip_fraction``; the
-            transitions' mean ``reward`` and the number of ``steps``. None where no update was due.
+            ``value_loss`` where transitions have no baseline of their own; between the policies before and after it
+            ``approximate_kl`` (nats) and ``clip_fraction``; the transitions' mean ``reward`` and the number of
+            ``steps``. None where no update was due.
         """
         if len(self) < self.config.transitions_per_update:
             return None
