@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from rl_nnunet.errors import InputError
 from rl_nnunet.networks.backbone import Backbone
-from rl_nnunet.networks.intra_inter_net import LEARNING
+from rl_nnunet.networks.iterated_net import LEARNING
 from rl_nnunet.networks.xalign import XAlignConfig
 from rl_nnunet.plans.checks import PLAN_ANEW, is_number, suggestion
 from rl_nnunet.policies.pose import PolicyKind

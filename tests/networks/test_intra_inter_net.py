@@ -129,9 +129,7 @@ def test_gradient_of_recomputed_iterations_is_that_of_plain_ones(tiny, monkeypat
     x, gradients = torch.randn(2, 3, 8, 8), []
     for recompute in (True, False):
         if not recompute:
-            monkeypatch.setattr(
-                "rl_nnunet.networks.intra_inter_net.checkpoint", lambda call, *a, use_reentrant: call(*a)
-            )
+            monkeypatch.setattr("rl_nnunet.networks.iterated_net.checkpoint", lambda call, *a, use_reentrant: call(*a))
         network = tiny(2, trained_iterations="all")
         torch.manual_seed(1)
         output = network(x)
