@@ -25,7 +25,11 @@ from workflow import Workplace
 
 from rl_nnunet.dataloading.modality_dropout import draw_subset
 from rl_nnunet.plans.modality_dropout import DEFAULT_MODALITY_DROPOUT
-from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents
+from rl_nnunet.trainers.intra_inter_ablations import (
+    IntraInterTrainerGate,
+    IntraInterTrainerNoAgents,
+    IntraInterTrainerSelection,
+)
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
@@ -33,7 +37,9 @@ TRAINERS = {
     "nnUNetTrainer": (nnUNetTrainer, STOCK),
     "RLXAlignTrainer": (RLXAlignTrainer, "RLXAlignSmallPlans"),
     "IntraInterTrainerNoAgents": (IntraInterTrainerNoAgents, "IntraInterSmallPlans"),
+    "IntraInterTrainerSelection": (IntraInterTrainerSelection, "IntraInterSmallPlans"),
     "IntraInterTrainer": (IntraInterTrainer, "IntraInterSmallPlans"),
+    "IntraInterTrainerGate": (IntraInterTrainerGate, "IntraInterSmallPlans"),
 }
 BATCHES = 8
 

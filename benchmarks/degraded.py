@@ -5,13 +5,15 @@ samples degraded, by any of the kinds of ``trainers/degradations.py`` and any se
 with all sequences, of which each in turn is degraded by each kind: the Dice is a mean over sequences, cases and
 structures.
 
-    python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows IntraInterTrainerNoAgents:900 IntraInterTrainer:600
+    python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows IntraInterTrainerNoAgents:1500 \
+        IntraInterTrainerSelection:1250
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,20 +32,31 @@ SHARE = 0.5
 """Of the training samples."""
 
 
-def degraded_images(image: np.ndarray, other: np.ndarray, seed: int) -> dict[str, list[np.ndarray]]:
-    """Return the image (channels, z, y, x) as it is, and per kind and severity with each channel degraded in turn."""
+def degraded_images(
+    image: np.ndarray, other: np.ndarray, seed: int, factors: Sequence[float]
+) -> dict[str, list[np.ndarray]]:
+    """Return the image (channels, z, y, x) as it is, and per kind and severity with each channel degraded in turn.
+
+    A channel is degraded at the planned spacing, `factors` times its voxels along y and x, and brought back.
+    """
     images = {"intact": [image]}
     for channel, scan in enumerate(image):
         generator = torch.Generator().manual_seed(seed)
+        coarse = torch.from_numpy(zoom(scan, (1, *factors), order=1))
         for kind, degrade in KINDS.items():
             for severity in SEVERITIES:
                 changed = image.copy()
-                changed[channel] = degrade(torch.from_numpy(scan), severity, generator).numpy()
+                changed[channel] = resized(degrade(coarse, severity, generator).numpy(), scan.shape)
                 images.setdefault(f"{kind} {severity:g}", []).append(changed)
         changed = image.copy()
-        changed[channel] = zoom(other[channel], np.divide(scan.shape, other[channel].shape), order=1)
+        changed[channel] = resized(other[channel], scan.shape)
         images.setdefault(OTHER_PATIENT, []).append(changed)
     return images
+
+
+def resized(scan: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+    """Return a scan with another number of voxels, interpolated linearly."""
+    return zoom(scan, np.divide(shape, scan.shape), order=1)
 
 
 def evaluate(place: Workplace, model: Path) -> dict[str, float]:
@@ -52,11 +65,12 @@ def evaluate(place: Workplace, model: Path) -> dict[str, float]:
     trained = TrainedModel(model, ("all",))
     predictor = SubsetPredictor(trained, place.device, 0.5, mirroring=False)
     cases = find_cases(raw / "imagesTs", raw / "labelsTs", trained.modalities, ".nii.gz")
-    rows = []
+    rows, planned = [], trained.plans.get_configuration(DATA["myops"].configuration).spacing
     for index, case in enumerate(cases):
         image, properties, reference = predictor.read(case)
         other = predictor.read(cases[(index + 1) % len(cases)])[0]
-        for kind, images in degraded_images(image, other, index).items():
+        factors = np.divide(properties["spacing"][1:], planned)
+        for kind, images in degraded_images(image, other, index, factors).items():
             for changed in images:
                 prediction = predictor.predict(changed, properties, trained.modalities)
                 counts = predictor.count(reference, prediction).values()

@@ -41,6 +41,7 @@ from rl_nnunet.policies.rotations import inverse, rotate, rotation_matrices
 from rl_nnunet.targets import BranchTargets
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.training.random_state import seed_everything
+from rl_nnunet.training.schedules import LEARNING_RATE
 
 SIZE = 32
 CLASSES = 7
@@ -114,7 +115,7 @@ def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
     loss = make_loss()
     ppo, cpu = RLXAlignTrainer.settings.ppo, torch.device("cpu")
     agents = [PoseAgent(int(stage), module.policy, 2, ppo, cpu) for stage, module in network.xalign.items()]
-    optimizer = torch.optim.SGD(network.parameters(), 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True)
+    optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
     generator = np.random.default_rng(seed)
     network.train()
     start, steps = time.monotonic(), 0

@@ -148,6 +148,24 @@ class Exploration(NamedTuple):
     episodes: dict[str, Episode]
 
 
+class Selection(NamedTuple):
+    """What a selection policy saw, and what comes out if a modality is left out, without gradient.
+
+    Attributes
+    ----------
+    observations : Tensor
+        (B, S).
+    present : Tensor
+        Booleans (B, M).
+    decisions : list of Tensor
+        Without each modality, (B, classes, *spatial); those of samples that have no other mean nothing.
+    """
+
+    observations: Tensor
+    present: Tensor
+    decisions: list[Tensor]
+
+
 class IntraInterOutput(NamedTuple):
     """What `rl_nnunet.networks.intra_inter_net.IntraInterNet` returns while it trains.
 
@@ -163,6 +181,8 @@ class IntraInterOutput(NamedTuple):
         Weights of the last iteration by agent, (B, A), NaN where they have no effect.
     exploration : Exploration or None
         None in steps in which the agents do not explore.
+    selection : Selection or None
+        None in steps in which no modality was left out for a try.
     """
 
     iterations: list[IterationOutput]
@@ -170,3 +190,4 @@ class IntraInterOutput(NamedTuple):
     samples: list[list[int]]
     weights: dict[str, Tensor]
     exploration: Exploration | None
+    selection: Selection | None = None

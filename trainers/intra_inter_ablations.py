@@ -1,4 +1,4 @@
-"""The ablations of the intra- and inter-modality agents' Table 2 as trainers."""
+"""The ablations of the intra- and inter-modality agents' Table 2 as trainers, and other agents in their place."""
 
 from __future__ import annotations
 
@@ -23,3 +23,9 @@ class IntraInterTrainerGate(IntraInterTrainer):
     """With gates in the place of agents: the same weights from the same observations, learnt from the loss."""
 
     settings = replace(IntraInterTrainer.settings, architecture={"learning": "gradient"})
+
+
+class IntraInterTrainerSelection(IntraInterTrainer):
+    """With one agent that leaves out a modality where the decision is better without it."""
+
+    settings = replace(IntraInterTrainer.settings, architecture={"agents": ["selection"], "iterations": 0})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rl_nnunet.agents.ppo import PPOConfig
+from rl_nnunet.agents.selection import SelectionConfig
 from rl_nnunet.agents.weights import WEIGHT_PPO
 from rl_nnunet.training.settings import TrainerSettings
 
@@ -32,10 +33,13 @@ class IntraInterSettings(TrainerSettings):
     Parameters
     ----------
     ppo : PPOConfig
-        Of both agents.
+        Of the intra and the inter agent.
     adam : AdamConfig or None
         Of the backbone; None keeps nnU-Net's SGD.
+    selection : SelectionConfig
+        Of the selection agent.
     """
 
     ppo: PPOConfig = WEIGHT_PPO
     adam: AdamConfig | None = AdamConfig()
+    selection: SelectionConfig = SelectionConfig()

@@ -14,8 +14,10 @@ from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent
 from rl_nnunet.agents.rewards import true_label_probability
+from rl_nnunet.agents.selection import SelectionAgent, SelectionReport
 from rl_nnunet.agents.weights import InterAgent, IntraAgent, WeightReport
 from rl_nnunet.losses.iterated_loss import IteratedLoss
+from rl_nnunet.networks.iterated_net import SELECTION
 from rl_nnunet.plans.intra_inter_net import IntraInterNetPlan
 from rl_nnunet.progress_plot import Panel
 from rl_nnunet.targets import finest
@@ -68,6 +70,9 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
             agents["intra"] = IntraAgent(policies["intra"], ppo, device)
         if "inter" in policies:
             agents["inter"] = InterAgent(self.module.modality_names, policies["inter"], ppo, device)
+        if SELECTION in policies:
+            names, config = self.module.modality_names, self.settings.selection
+            agents[SELECTION] = SelectionAgent(names, policies[SELECTION], config)
         return agents
 
     def _build_loss(self) -> IteratedLoss:
@@ -90,7 +95,9 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
 
     # ---- steps -----------------------------------------------------------------------------------------------------
 
-    def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[WeightReport, dict[str, float | Tensor]]:
+    def describe_step(
+        self, batch: dict[str, Any], loss: float
+    ) -> tuple[WeightReport | SelectionReport, dict[str, float | Tensor]]:
         """Return what the agents learn from; log the losses, and p and r of every iteration."""
         losses, self.loss.report = self.loss.report, None  # releases the step's outputs
         output, truth = losses.output, finest(batch["target"]).to(self.device)
@@ -101,6 +108,12 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
             **dict(zip(self.probability_keys, mean, strict=True)),
             **dict(zip(self.reward_keys, mean.diff(), strict=True)),
         }
+        if SELECTION in self.agents:
+            rewards = None
+            if output.selection is not None:
+                without = self._true_label_probabilities(output.selection.decisions, truth)
+                rewards = torch.cat((without - probabilities, torch.zeros_like(probabilities)), dim=1)
+            return SelectionReport(batch, loss, self.progress, output.selection, rewards), values
         episodes, gains = {}, None
         if output.exploration is not None:
             drawn = self._true_label_probabilities(output.exploration.decisions, truth)

@@ -12,6 +12,7 @@ from rl_nnunet.trainers.intra_inter_ablations import (
     IntraInterTrainerGate,
     IntraInterTrainerNoAgents,
     IntraInterTrainerNoInter,
+    IntraInterTrainerSelection,
 )
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
 from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
@@ -45,6 +46,7 @@ TRAINERS = (
     IntraInterTrainerNoInter,
     IntraInterTrainerNoAgents,
     IntraInterTrainerGate,
+    IntraInterTrainerSelection,
     nnUNetTrainerModalityDropout,
 )
 

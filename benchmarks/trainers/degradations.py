@@ -1,6 +1,7 @@
 """What can be wrong with one sequence: noise, a bias field, motion ghosts, a shift, or another patient's scan.
 
 Each takes a scan (*spatial), a severity from 0 (nothing) to 1, and a generator; the last two axes are the plane.
+Lengths are in voxels of the planned spacing, so that a patch in training and a whole scan suffer alike.
 """
 
 from __future__ import annotations
@@ -11,8 +12,12 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-FIELD_NODES = 4
-"""Nodes of a bias field along each axis of the plane."""
+NODE_DISTANCE = 21
+"""Between the nodes of a bias field."""
+GHOST_DISTANCE = (10, 29)
+"""The least and the most that a ghost is displaced by."""
+REACH = 10
+"""Of a shift at full severity."""
 
 
 def noise(scan: Tensor, severity: float, generator: Generator) -> Tensor:
@@ -22,23 +27,24 @@ def noise(scan: Tensor, severity: float, generator: Generator) -> Tensor:
 
 def bias_field(scan: Tensor, severity: float, generator: Generator) -> Tensor:
     """Multiply intensities above the lowest by a smooth field between 1/8 and 8 at full severity."""
-    nodes = 2 * torch.rand((1, 1, FIELD_NODES, FIELD_NODES), generator=generator) - 1
+    counts = [max(2, round(edge / NODE_DISTANCE) + 1) for edge in scan.shape[-2:]]
+    nodes = 2 * torch.rand((1, 1, *counts), generator=generator) - 1
     field = F.interpolate(nodes, size=scan.shape[-2:], mode="bicubic", align_corners=True)[0, 0].clamp(-1, 1)
     lowest = scan.min()
     return lowest + (scan - lowest) * 8 ** (severity * field)
 
 
 def ghosts(scan: Tensor, severity: float, generator: Generator) -> Tensor:
-    """Add two ghosts, displaced by a random part of the plane, of up to the scan's own intensity."""
+    """Add two ghosts, displaced along one axis of the plane, of up to the scan's own intensity."""
     axis = -1 - int(torch.randint(2, (), generator=generator))
-    offset = int(scan.shape[axis] * (0.15 + 0.3 * torch.rand((), generator=generator)))
+    offset = int(torch.randint(GHOST_DISTANCE[0], GHOST_DISTANCE[1], (), generator=generator))
     return scan + severity * (scan.roll(offset, axis) + scan.roll(-offset, axis) - 2 * scan.mean())
 
 
 def shift(scan: Tensor, severity: float, generator: Generator) -> Tensor:
-    """Move the scan in the plane by up to 15 % of its edges, in a random direction."""
+    """Move the scan in the plane by up to `REACH` voxels, in a random direction."""
     angle = 2 * torch.pi * torch.rand((), generator=generator)
-    steps = (severity * 0.15 * torch.stack((angle.sin(), angle.cos())) * torch.tensor(scan.shape[-2:])).round().int()
+    steps = (severity * REACH * torch.stack((angle.sin(), angle.cos()))).round().int()
     return scan.roll(steps.tolist(), (-2, -1))
 
 

@@ -27,6 +27,9 @@ one cost more time than they are worth. The fusion of each stage leads from thei
 
 Where a modality is left out, no head runs for it, and its place in the concatenation is zero. A prediction runs the
 decoder only once, in the last iteration.
+
+In the place of both agents, a third one may leave out a modality that spoils the decision
+(`rl_nnunet.agents.selection`): nothing is refined, and every modality is encoded once.
 """
 
 from __future__ import annotations
@@ -41,11 +44,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rl_nnunet.networks.backbone import Backbone
-from rl_nnunet.networks.iterated_net import AGENTS, IteratedNet, Iterations, Scene
+from rl_nnunet.networks.iterated_net import AGENTS, SELECTION, IteratedNet, Iterations, Scene
 from rl_nnunet.networks.modality_head import ModalityHead
 from rl_nnunet.networks.observer import Observer, output_statistics
 from rl_nnunet.networks.rows import place
-from rl_nnunet.outputs import IterationOutput
+from rl_nnunet.outputs import IntraInterOutput, IterationOutput, Selection
+from rl_nnunet.policies.selection import SelectionPolicy
+from rl_nnunet.presence.patches import rows_of, tell_present
 
 
 class IntraInterNet(IteratedNet):
@@ -60,11 +65,11 @@ class IntraInterNet(IteratedNet):
     blank_values : sequence of float
         Value of each input channel where it is absent (`rl_nnunet.branches.blank_values`).
     agents : sequence of str
-        Of ``intra`` and ``inter``; the weights of an absent agent stay 1.
+        Of ``intra`` and ``inter``; the weights of an absent agent stay 1. Or ``selection`` alone.
     iterations : int
-        T, how often the decision is refined; 0 without agents.
+        T, how often the decision is refined; 0 without agents that refine it.
     hidden_size : int
-        Of the policies' recurrent networks.
+        Of the policies' networks.
     fused_output_weight : float
         lambda of eq. 2, by which the decision divides the modalities' own outputs.
     regions : bool
@@ -123,6 +128,53 @@ class IntraInterNet(IteratedNet):
         self.fusions = nn.ModuleList(plan.conv_op(modalities * own, fused, 1) for own, fused in sizes)
         self.decoder = plan.build_decoder(num_classes, deep_supervision)
         self._add_policies(loop, Observer(modalities, features[0], regions), features[0])
+        if loop.selects:
+            self.policies[SELECTION] = SelectionPolicy(self.observer.sizes["inter"], modalities, hidden_size)
+
+    def forward(self, x: Tensor) -> IntraInterOutput | Tensor | list[Tensor]:
+        """Segment a batch.
+
+        Parameters
+        ----------
+        x : Tensor
+            (B, M, *spatial).
+
+        Returns
+        -------
+        IntraInterOutput, Tensor or list of Tensor
+            In training mode an `IntraInterOutput`. In evaluation mode the decision of the last iteration,
+            (B, classes, *spatial); with deep supervision a list, whose coarser scales are those of O_fusion alone.
+        """
+        return self._forward_selecting(x) if SELECTION in self.policies else super().forward(x)
+
+    def _forward_selecting(self, x: Tensor) -> IntraInterOutput | Tensor | list[Tensor]:
+        """Decide with the modalities that the selection policy keeps; in training with all, and at times without each.
+
+        Every modality is encoded once: what is left out of the decision is a weight of 0.
+        """
+        x, present = tell_present(x, self.groups, self.blank_values, None if self.training else self.modality_names)
+        scene = self._enter(x, rows_of(present), present)
+        maps = self._encode(scene, present.new_ones(len(x), self.observer.channels.mean.numel(), dtype=x.dtype))
+        own = self._own_outputs(maps)
+        statistics = output_statistics(own, present.to(x.dtype), scene.samples, present, self.observer.regions)
+        seen = self.observer(scene.inputs, scene.channels, statistics, present, self.training)["inter"]
+        if not self.training:
+            kept = self.policies[SELECTION].kept(seen, present)
+            return self._result(self._decide(maps, own, kept.to(x.dtype), scene.samples))
+        output, selection = self._decide(maps, own, present.to(x.dtype), scene.samples), None
+        if torch.rand(()) < self.exploration_share:
+            selection = Selection(seen, present, self._leave_out_each(maps, own, scene))
+        return IntraInterOutput([output], [0], scene.samples, {}, None, selection)
+
+    @torch.no_grad()
+    def _leave_out_each(self, maps: list[list[Tensor] | None], own: list[Tensor | None], scene: Scene) -> list[Tensor]:
+        """Return the decisions without each modality."""
+        decisions = []
+        for modality in range(len(self.groups)):
+            kept = scene.present.float()
+            kept[:, modality] = 0
+            decisions.append(self._decide(maps, own, kept, scene.samples).decision)
+        return decisions
 
     def _result(self, last: IterationOutput) -> Tensor | list[Tensor]:
         """Return the decision (B, classes, *spatial); with deep supervision, behind it coarser scales of O_fusion."""
@@ -132,16 +184,24 @@ class IntraInterNet(IteratedNet):
         self, scene: Scene, weights: dict[str, Tensor], decide: bool
     ) -> tuple[IterationOutput | None, Tensor | None]:
         """Run one iteration; return its output (None unless `decide`) and the statistics of the own outputs."""
-        spatial, samples, size = [1] * self.dimension, scene.samples, len(scene.present)
         inter = weights["inter"] * scene.present
         maps = self._encode(scene, weights["intra"])
-        heads = zip(self.heads, maps, strict=True)
-        own = [None if one is None else head(one[self.first_head_stage :]) for head, one in heads]
+        own = self._own_outputs(maps)
         statistics = None
         if self.policies:
-            statistics = output_statistics(own, inter, samples, scene.present, self.observer.regions)
-        if not decide:
-            return None, statistics
+            statistics = output_statistics(own, inter, scene.samples, scene.present, self.observer.regions)
+        return self._decide(maps, own, inter, scene.samples) if decide else None, statistics
+
+    def _own_outputs(self, maps: list[list[Tensor] | None]) -> list[Tensor | None]:
+        """Return the logits of each modality alone."""
+        heads = zip(self.heads, maps, strict=True)
+        return [None if one is None else head(one[self.first_head_stage :]) for head, one in heads]
+
+    def _decide(
+        self, maps: list[list[Tensor] | None], own: list[Tensor | None], inter: Tensor, samples: list[list[int]]
+    ) -> IterationOutput:
+        """Fuse and decide with the weights W_f (B, M), 0 where a modality has no say."""
+        spatial, size = [1] * self.dimension, len(inter)
         fused = self.decoder([self._fuse(maps, stage, inter, samples) for stage in range(len(self.fusions))])
         weighted = sum(
             place(logits, rows, size) * inter[:, m].view(-1, 1, *spatial).to(logits.dtype)
@@ -151,7 +211,7 @@ class IntraInterNet(IteratedNet):
         finest = fused[0] if isinstance(fused, list) else fused
         mode = "trilinear" if self.dimension == 3 else "bilinear"
         weighted = F.interpolate(weighted / self.fused_output_weight, size=finest.shape[2:], mode=mode)
-        return IterationOutput(fused, own, finest + weighted), statistics
+        return IterationOutput(fused, own, finest + weighted)
 
     def _fuse(self, maps: list[list[Tensor] | None], stage: int, inter: Tensor, samples: list[list[int]]) -> Tensor:
         """Return the fused map of a stage: the weighted maps of all modalities (eq. 1) through a 1x1 convolution."""
@@ -169,7 +229,7 @@ class IntraInterNet(IteratedNet):
         """Return the number of feature-map values of one sample with all modalities; nnU-Net plans memory with it.
 
         Counted are the stems, one iteration (all encoders, the concatenated and the fused maps, heads and decoder;
-        the other iterations keep no maps), and what every iteration returns, those of an exploration included.
+        the other iterations keep no maps), and what every iteration returns, and what agents try out.
         """
         input_size, modalities = list(input_size), len(self.groups)
         total = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
@@ -182,5 +242,6 @@ class IntraInterNet(IteratedNet):
             fusion = self.fusions[stage]
             heads = modalities * classes if stage >= self.first_head_stage else 0
             total += np.prod([fusion.in_channels + fusion.out_channels + heads, *size], dtype=np.int64)
-        returned = (2 * (self.iterations + 1) + self.iterations) * classes
+        tried = modalities if SELECTION in self.policies else self.iterations
+        returned = (2 * (self.iterations + 1) + tried) * classes
         return total + np.prod([returned, *input_size], dtype=np.int64)

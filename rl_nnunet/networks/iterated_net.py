@@ -42,6 +42,7 @@ from rl_nnunet.policies.rollout import Rollout
 from rl_nnunet.presence.patches import rows_of, tell_present
 
 AGENTS = ("intra", "inter")
+SELECTION = "selection"
 LEARNING = ("reinforcement", "gradient")
 TRAINED_ITERATIONS = ("ends", "all")
 
@@ -75,11 +76,12 @@ class Iterations:
     Parameters
     ----------
     agents : sequence of str
-        Of ``intra`` and ``inter``; the weights of an absent agent stay 1.
+        Of ``intra`` and ``inter``; the weights of an absent agent stay 1. Or ``selection`` alone, which refines nothing
+        and leaves out a modality.
     iterations : int
-        T, how often the decision is refined; 0 without agents.
+        T, how often the decision is refined; 0 without agents that refine it.
     hidden_size : int
-        Of the policies' recurrent networks.
+        Of the policies' networks.
     exploration_share : float
         Probability that the agents explore in a training step.
     learning : {"reinforcement", "gradient"}
@@ -106,14 +108,21 @@ class Iterations:
 
     def __post_init__(self) -> None:
         """Check the choices."""
-        if not set(self.agents) <= set(AGENTS) or bool(self.agents) != bool(self.iterations):
+        refining = [] if self.selects else self.agents
+        if not set(refining) <= set(AGENTS) or bool(refining) != bool(self.iterations):
             raise ValueError(
-                f"agents {list(self.agents)} do not fit {self.iterations} iterations; known agents are {AGENTS}"
+                f"agents {list(self.agents)} do not fit {self.iterations} iterations; known agents are {AGENTS}, and "
+                f"{SELECTION} alone, with 0 iterations"
             )
         if self.learning not in LEARNING:
             raise ValueError(f"learning must be one of {LEARNING}, not {self.learning!r}")
         if self.trained_iterations not in TRAINED_ITERATIONS:
             raise ValueError(f"trained_iterations must be one of {TRAINED_ITERATIONS}, not {self.trained_iterations!r}")
+
+    @property
+    def selects(self) -> bool:
+        """Whether the agent is the one that leaves out a modality."""
+        return list(self.agents) == [SELECTION]
 
 
 class IteratedNet(nn.Module):
@@ -165,6 +174,7 @@ class IteratedNet(nn.Module):
             {
                 name: RecurrentGaussianPolicy(observer.sizes[name], sizes[name], iterations.hidden_size)
                 for name in iterations.agents
+                if name in AGENTS
             }
         )
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from rl_nnunet.errors import InputError
 from rl_nnunet.networks.backbone import Backbone
-from rl_nnunet.networks.iterated_net import LEARNING
+from rl_nnunet.networks.iterated_net import AGENTS, LEARNING, SELECTION
 from rl_nnunet.networks.xalign import XAlignConfig
 from rl_nnunet.plans.checks import PLAN_ANEW, is_number, suggestion
 from rl_nnunet.policies.pose import PolicyKind
@@ -76,7 +76,10 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "hidden_size": (lambda value: _is_whole(value, 1), "a whole number above 0"),
     "n_stages": (lambda value: _is_whole(value, 1), "a whole number above 0"),
     "strides": (_are_sizes, "a list of strides"),
-    "agents": (lambda value: _is_list(value, lambda name: name in ("intra", "inter")), 'of "intra" and "inter"'),
+    "agents": (
+        lambda value: _is_list(value, lambda name: name in AGENTS) or value == [SELECTION],
+        f'of "intra" and "inter", or ["{SELECTION}"]',
+    ),
     "learning": (lambda value: value in LEARNING, f"one of {', '.join(LEARNING)}"),
     "modality_encoder": (lambda value: isinstance(value, Mapping), "an object"),
     "xalign": (lambda value: isinstance(value, Mapping), "an object"),
