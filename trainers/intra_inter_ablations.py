@@ -7,6 +7,10 @@ from dataclasses import replace
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 
 
+SELECTION_TRIALS = 0.5
+"""Share of the steps in which every modality is left out for a try: all outcomes are known then, and half is enough."""
+
+
 class IntraInterTrainerNoInter(IntraInterTrainer):
     """Without the inter agent (the paper's "w/o Inter"): the modalities are concatenated with equal weights."""
 
@@ -28,4 +32,7 @@ class IntraInterTrainerGate(IntraInterTrainer):
 class IntraInterTrainerSelection(IntraInterTrainer):
     """With one agent that leaves out a modality where the decision is better without it."""
 
-    settings = replace(IntraInterTrainer.settings, architecture={"agents": ["selection"], "iterations": 0})
+    settings = replace(
+        IntraInterTrainer.settings,
+        architecture={"agents": ["selection"], "iterations": 0, "exploration_share": SELECTION_TRIALS},
+    )

@@ -40,7 +40,7 @@ from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy
 from rl_nnunet.progress_plot import Panel, last
 
 WEIGHT_PPO = PPOConfig(
-    discount=0.1, weight_decay=1e-5, entropy_weight=0.0, transitions_per_update=96, minibatch_size=48
+    discount=0.1, weight_decay=1e-5, entropy_weight=0.0, transitions_per_update=48, minibatch_size=24
 )
 """Discount and weight decay of section 2.3 and 3.1. The paper's learning rate, 1e-2, with updates of 64 transitions,
 moved an agent of 32 channels by 7 nats and more an update under rewards that were noise; with ours it is 0.03

@@ -107,7 +107,7 @@ class IntraInterNet(IteratedNet):
         hidden_size: int = 64,
         fused_output_weight: float = 4.0,
         regions: bool = False,
-        exploration_share: float = 0.5,
+        exploration_share: float = 1.0,
         learning: str = "reinforcement",
         trained_iterations: str = "ends",
         prediction_iterations: int | None = None,

@@ -30,7 +30,7 @@ def modality_arguments(
         "regions": any(
             isinstance(value, list | tuple) and len(value) > 1 for value in dataset_json.get("labels", {}).values()
         ),
-        "exploration_share": 0.5,
+        "exploration_share": 1.0,
         "learning": "reinforcement",
         "trained_iterations": "ends",
         "prediction_iterations": None,
