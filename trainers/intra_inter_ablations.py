@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 
-
 SELECTION_TRIALS = 0.5
 """Share of the steps in which every modality is left out for a try: all outcomes are known then, and half is enough."""
 
