@@ -16,6 +16,9 @@ to ``exp(r(a) / (sigma tau))``, and its most probable action is the best one. Th
 modality is mostly wrong, so that without it a policy learns to leave out nothing, has no gradient left there, and never
 learns when to. Drawn actions with PPO ended so, with the exact expectation for a baseline and without
 (docs/benchmarks.md).
+
+J does not depend on who acted. So every sample serves more than once: the agent keeps the last of them and learns from
+random minibatches. One pass over each was not enough while the network, and with it what can be gained, still changed.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, StepReport
-from rl_nnunet.outputs import Selection
+from rl_nnunet.outputs import Selection, to_device
 from rl_nnunet.policies.selection import SelectionPolicy
 from rl_nnunet.progress_plot import Panel
 
@@ -47,6 +50,12 @@ class SelectionConfig:
         tau, in units of the rewards' root mean square, per nat; above 0.
     momentum : float
         Of the running mean square of the rewards, in [0, 1).
+    memory : int
+        Samples that are kept; few enough that the network has not become another one since.
+    updates : int
+        Gradient steps after each step of the network in which actions were tried.
+    minibatch_size : int
+        Samples of a gradient step.
 
     Raises
     ------
@@ -57,10 +66,14 @@ class SelectionConfig:
     learning_rate: float = 3e-3
     temperature: float = 0.3
     momentum: float = 0.99
+    memory: int = 512
+    updates: int = 4
+    minibatch_size: int = 64
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        if self.learning_rate <= 0 or self.temperature <= 0 or not 0 <= self.momentum < 1:
+        are_positive = min(self.learning_rate, self.temperature, self.memory, self.updates, self.minibatch_size) > 0
+        if not are_positive or not 0 <= self.momentum < 1:
             raise ValueError(f"SelectionConfig: a value is out of range: {self}.")
 
 
@@ -116,6 +129,7 @@ class SelectionAgent(Agent):
         self.config = config
         self.optimizer = torch.optim.Adam(policy.parameters(), lr=config.learning_rate)
         self.mean_square: Tensor | None = None
+        self.memory: dict[str, Tensor] = {}
         self.keys = tuple(f"left_out_{modality}" for modality in modalities)
         self.panels = (
             Panel("selection agent: probability to leave out a modality", "probability", self.keys),
@@ -127,21 +141,42 @@ class SelectionAgent(Agent):
         )
 
     def learn(self, report: SelectionReport) -> dict[str, float | Tensor]:
-        """Take a gradient step on J if the actions were tried in this step.
+        """Take gradient steps on J if the actions were tried in this step.
 
         Nothing is learnt where a reward is not finite: an overflow under mixed precision, whose step nnU-Net skips.
         """
         if report.selection is None or not report.rewards.isfinite().all():
             return {}
-        rewards = report.rewards
+        new = {
+            "observations": report.selection.observations.float(),
+            "present": report.selection.present,
+            "rewards": report.rewards,
+        }
+        with torch.no_grad():
+            logs = self._describe(self.policy.log_probabilities(new["observations"], new["present"]), report.rewards)
+        self._remember(new)
+        scale = self._scale(report.rewards)
+        for _ in range(self.config.updates):
+            self._update(scale)
+        return logs
+
+    def _remember(self, samples: dict[str, Tensor]) -> None:
+        for name, values in samples.items():
+            kept = torch.cat((self.memory[name], values)) if self.memory else values
+            samples[name] = kept[-self.config.memory :].detach()
+        self.memory = samples
+
+    def _update(self, scale: Tensor) -> None:
+        """Take one gradient step on a minibatch, drawn with the global generator of the CPU."""
+        size = len(self.memory["rewards"])
+        chosen = to_device(torch.randperm(size)[: self.config.minibatch_size].tolist(), scale.device)
+        part = {name: values[chosen] for name, values in self.memory.items()}
         with torch.enable_grad():
-            logs = self.policy.log_probabilities(report.selection.observations, report.selection.present)
-            loss = -objective(logs, rewards / self._scale(rewards), self.config.temperature)
+            logs = self.policy.log_probabilities(part["observations"], part["present"])
             self.optimizer.zero_grad()
-            loss.backward()
+            (-objective(logs, part["rewards"] / scale, self.config.temperature)).backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return self._describe(logs.detach(), rewards)
 
     def _scale(self, rewards: Tensor) -> Tensor:
         """Return the root of the running mean square of all actions' rewards, this step's included."""
@@ -162,11 +197,12 @@ class SelectionAgent(Agent):
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return optimizer and running mean square; the policy is part of the network's weights."""
-        return {"optimizer": self.optimizer.state_dict(), "mean_square": self.mean_square}
+        """Return optimizer, running mean square and memory; the policy is part of the network's weights."""
+        return {"optimizer": self.optimizer.state_dict(), "mean_square": self.mean_square, "memory": dict(self.memory)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.optimizer.load_state_dict(state["optimizer"])
         saved, device = state["mean_square"], next(self.policy.parameters()).device
         self.mean_square = None if saved is None else saved.to(device)
+        self.memory = {name: values.to(device) for name, values in state["memory"].items()}

@@ -39,7 +39,7 @@ def test_the_policy_becomes_the_maximum_in_closed_form():
     """Where rewards do not change, pi(a) ends proportional to exp(r(a) / (sigma tau)), sigma their root mean square."""
     agent = make_agent("ab", 2, learning_rate=2e-2, temperature=0.5)
     rewards = torch.tensor([[0.03, -0.04, 0.0]])
-    for _ in range(500):
+    for _ in range(125):
         learn(agent, torch.ones(1, 2), rewards)
     sigma = (0.03**2 / 2 + 0.04**2 / 2) ** 0.5
     found = agent.policy.log_probabilities(torch.ones(1, 2), torch.ones(1, 2, dtype=torch.bool))
@@ -60,7 +60,7 @@ def test_it_learns_when_to_leave_out_what_is_mostly_worth_keeping():
         rewards[:, -1] = 0
         return observations, spoiled, rewards
 
-    for _ in range(300):
+    for _ in range(150):
         observations, _, rewards = draw(8)
         logs = learn(agent, observations, rewards)
     assert set(logs) == {key for panel in agent.panels for key in panel.keys}
@@ -68,6 +68,14 @@ def test_it_learns_when_to_leave_out_what_is_mostly_worth_keeping():
     kept = agent.policy.kept(observations, torch.ones(500, 3, dtype=torch.bool))
     assert (~kept[spoiled, 1]).float().mean() > 0.95
     assert kept[~spoiled].float().mean() > 0.95
+
+
+def test_the_memory_holds_the_last_samples():
+    agent = make_agent("ab", 1, memory=5)
+    for first in (0, 3, 6):
+        observations = torch.arange(first, first + 3.0)[:, None]
+        learn(agent, observations, torch.zeros(3, 3))
+    assert agent.memory["observations"].flatten().tolist() == [4, 5, 6, 7, 8]
 
 
 def test_logs_by_hand():
@@ -100,13 +108,14 @@ def test_a_restored_agent_goes_on_as_if_nothing_had_happened():
     other.policy.load_state_dict(weights)
     other.load_state_dict(saved)
     for each in (agent, other):
+        torch.manual_seed(2)
         for step in steps[3:]:
             learn(each, *step)
     for name, value in agent.policy.state_dict().items():
         assert torch.equal(value, other.policy.state_dict()[name])
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": 0.0}, {"temperature": 0.0}, {"momentum": 1.0}])
+@pytest.mark.parametrize("wrong", [{"learning_rate": 0.0}, {"temperature": 0.0}, {"momentum": 1.0}, {"memory": 0}])
 def test_values_out_of_range_are_refused(wrong):
     with pytest.raises(ValueError, match="out of range"):
         SelectionConfig(**wrong)
