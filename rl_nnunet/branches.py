@@ -109,8 +109,8 @@ def channel_indices(dataset_json: dict[str, Any]) -> dict[str, int]:
 def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
     """Read the branches of a data set.
 
-    Without the key ``rl_nnunet``, every channel is a branch of its own and the data set is paired: that is what
-    nnU-Net's raw format means.
+    Without the key ``rl_nnunet``, or where it says nothing of branches but names classes, every channel is a branch of
+    its own and the data set is paired: that is what nnU-Net's raw format means.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
         one twice, or states an unknown pairing.
     """
     index = channel_indices(dataset_json)
-    if DATASET_JSON_KEY not in dataset_json:
+    if DATASET_JSON_KEY not in dataset_json or _names_classes_only(dataset_json[DATASET_JSON_KEY]):
         return BranchLayout(tuple(Branch(name, (i,)) for name, i in index.items()), "paired")
     branches, pairing = _checked_entry(dataset_json[DATASET_JSON_KEY])
     used = [channel for channels in branches.values() for channel in channels]
@@ -137,6 +137,10 @@ def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
         tuple(Branch(name, tuple(index[channel] for channel in channels)) for name, channels in branches.items()),
         pairing,
     )
+
+
+def _names_classes_only(entry: Any) -> bool:
+    return isinstance(entry, dict) and "classes" in entry and not entry.keys() & {"branches", "pairing"}
 
 
 def _checked_entry(entry: Any) -> tuple[dict[str, list[str]], Pairing]:
