@@ -15,8 +15,7 @@ SEED = 12345
 DRAWS = 20
 """Where patients have several cases, a draw may leave a part without a class."""
 INNER_FOLDS = 5
-"""The validation part of a nested fold is a fifth of what is not tested (Zhu et al., section 3.1), or more where a class
-has fewer patients."""
+"""Of what is not tested, a fifth is for choosing the epoch (Zhu et al., section 3.1); more where a class is small."""
 
 Fold = dict[str, list[str]]
 

@@ -1,8 +1,9 @@
 """``classification.csv`` beside ``dataset.json``: the class of every case.
 
 A classification data set is one in nnU-Net's raw format with this table. It has a header and a row a case, with the
-columns ``case`` (nnU-Net's case identifier, each once), ``label`` (the name of the class) and, if there is one, ``split``
-("train" or "test"; train where it is empty). The separator is a comma, semicolon or tab; other columns do not matter.
+columns ``case`` (nnU-Net's case identifier, each once), ``label`` (the name of the class) and, if there is one,
+``split`` ("train" or "test"; train where it is empty). The separator is a comma, semicolon or tab; other columns do not
+matter.
 
 The names of the classes and their order stand in ``dataset.json`` under our key, as ``"classes": ["short", "long"]``.
 Without, they are the labels in alphabetical order, numbers by their size.
@@ -142,7 +143,8 @@ def class_names(rows: Sequence[ClassRow], dataset_json: Mapping[str, Any], path:
     are_names = isinstance(stated, list) and all(isinstance(name, str) and name.strip() for name in stated)
     if not are_names or len(set(stated)) < len(stated):
         raise InputError(
-            f'dataset.json: "{CLASSES_KEY}" under "{DATASET_JSON_KEY}" must be a list of different names, not {stated!r}.'
+            f'dataset.json: "{CLASSES_KEY}" under "{DATASET_JSON_KEY}" must be a list of different names, not '
+            f"{stated!r}."
         )
     unknown = next((row for row in rows if row.label not in stated), None)
     if unknown is not None:

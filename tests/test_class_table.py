@@ -69,11 +69,26 @@ def test_a_broken_table_is_refused(content, sentence, tmp_path):
 
 UNFIT = {
     "case without label": ("a,long b,short", {}, "abc", "has no label of 1 case, first c"),
-    "label without case": ("a,long b,short c,short d,long", {}, "ab", "labels 2 cases, first c, but there are no images"),
+    "label without case": (
+        "a,long b,short c,short d,long",
+        {},
+        "ab",
+        "labels 2 cases, first c, but there are no",
+    ),
     "one class": ("a,long b,long", {}, "ab", "all training cases have one class, long"),
     "no training case of a class": ("a,long b,short c,mid,test", {}, "ab", "no training case has the class mid"),
-    "unknown class": ("a,long b,mid", NAMED, "ab", "'mid' as the label of b, but the classes of dataset.json are short"),
-    "names that are none": ("a,x b,y", {"rl_nnunet": {"classes": ["x", "x"]}}, "ab", "must be a list of different names"),
+    "unknown class": (
+        "a,long b,mid",
+        NAMED,
+        "ab",
+        "'mid' as the label of b, but the classes of .* are short",
+    ),
+    "names that are none": (
+        "a,x b,y",
+        {"rl_nnunet": {"classes": ["x", "x"]}},
+        "ab",
+        "must be a list of different names",
+    ),
 }
 
 

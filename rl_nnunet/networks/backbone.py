@@ -32,7 +32,7 @@ class Backbone:
     Parameters
     ----------
     n_stages, features_per_stage, conv_op, kernel_sizes, strides, n_conv_per_stage_decoder
-        As in nnU-Net's ``ResidualEncoderUNet``.
+        As in nnU-Net's ``ResidualEncoderUNet``; a classifier has no decoder, and none of the last.
     n_blocks_per_stage : sequence of int
         Residual blocks of each stage: nnU-Net's residual encoder.
     n_conv_per_stage : sequence of int
@@ -53,7 +53,7 @@ class Backbone:
     conv_op: type[_ConvNd]
     kernel_sizes: Sequence[Sequence[int]]
     strides: Sequence[Sequence[int]]
-    n_conv_per_stage_decoder: Sequence[int]
+    n_conv_per_stage_decoder: Sequence[int] = ()
     n_blocks_per_stage: Sequence[int] | None = None
     n_conv_per_stage: Sequence[int] | None = None
     swin_blocks_per_stage: Sequence[int] | None = None

@@ -59,11 +59,14 @@ class NetworkPlan(ABC):
         Who needs these plans, as the subject of a sentence with its verb, such as "RL-XAlign needs".
     planner : str
         Name of the planner that writes them.
+    adapted_classes : tuple of str
+        Dotted names of the networks whose plans are rewritten.
     """
 
     network_class: str
     user: str
     planner: str
+    adapted_classes: tuple[str, ...] = STOCK_CLASSES
 
     def check_data(self, data: PlannedData) -> None:  # noqa: B027 - most networks take all data
         """Raise `InputError` if the network is not for such data; by default it is for all."""
@@ -116,15 +119,16 @@ def adapt(
     network.check_data(data)
     architecture, messages = entry["architecture"], []
     arguments = architecture["arch_kwargs"]
-    if architecture["network_class_name"] in STOCK_CLASSES:
+    if architecture["network_class_name"] in network.adapted_classes:
         derived = network.derive(data)
         messages = network.describe(derived, data)
         architecture["network_class_name"] = network.network_class
         arguments.update(derived)
     elif architecture["network_class_name"] != network.network_class:
+        others = ", of nnU-Net's default planner, or of its ResEnc planners"
         raise InputError(
-            f"The plans build {architecture['network_class_name']}; {network.user} plans of {network.planner}, of "
-            "nnU-Net's default planner, or of its ResEnc planners."
+            f"The plans build {architecture['network_class_name']}; {network.user} plans of {network.planner}"
+            f"{others if network.adapted_classes == STOCK_CLASSES else ''}."
         )
     check_arguments(plans["plans_name"], network.network_class, arguments, len(entry["normalization_schemes"]))
     network.check_fit(arguments, data)

@@ -56,6 +56,7 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "branch_normalization": (lambda value: isinstance(value, bool), "true or false"),
     "branch_names": (_are_names, "a list of different names"),
     "modality_names": (_are_names, "a list of different names"),
+    "class_names": (_are_names, "a list of different names"),
     "branches": (_are_branches, "a list of lists of channels"),
     "blank_values": (lambda value: _is_list(value, is_number), "a list of numbers"),
     "aligned_stages": (
