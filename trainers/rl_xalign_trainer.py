@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
-from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from batchgenerators.utilities.file_and_folder_operations import join
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
@@ -19,6 +17,7 @@ from torch import Tensor
 from rl_nnunet.agents.agent import Agent
 from rl_nnunet.agents.pose import PoseAgent, PoseReport
 from rl_nnunet.agents.rewards import anatomical_similarities, label_cube, sample_labels
+from rl_nnunet.dataloading.augmenter import start_augmenter
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
@@ -133,19 +132,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
             self.print_to_log_file(
                 f"NOTE: No validation case of fold {self.fold} has the branch {name}: its pseudo Dice is not a number."
             )
-        if get_allowed_n_proc_DA() == 0:
-            augmenter = SingleThreadedAugmenter(loader, None)
-        else:
-            augmenter = NonDetMultiThreadedAugmenter(
-                loader,
-                None,
-                max(1, processes),
-                num_cached=max(3, processes // 2),
-                pin_memory=self.device.type == "cuda",
-                wait_time=0.002,
-            )
-        next(augmenter)  # starts the background processes
-        return augmenter
+        return start_augmenter(loader, processes, pin_memory=self.device.type == "cuda")
 
     # ---- training --------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import (
     IntraInterTrainerGate,
     IntraInterTrainerNoAgents,
@@ -30,7 +31,7 @@ from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.training.schedules import AdamW, NoMirroring, make_trainer, schedule_of
 
 EPOCHS = (1, 5, 10, 20, 50, 100, 250, 500, 750, 2000, 4000, 8000)
-"""Those that nnU-Net has for its own trainer, beside the 1000 of the trainers themselves."""
+"""Those that nnU-Net has for its own trainer, beside those of the trainers themselves (1000; classifiers 100)."""
 TRAINERS = (
     RLXAlignTrainer,
     RLXAlignTrainerNoXAlign,
@@ -49,16 +50,17 @@ TRAINERS = (
     IntraInterTrainerSelection,
     nnUNetTrainerModalityDropout,
 )
+CLASSIFICATION_TRAINERS = (ClassificationTrainer,)
 
 
 def made_trainers() -> dict[str, type[nnUNetTrainer]]:
     """Return all trainers that this module makes, by name."""
     made = {
         f"{base.__name__}AdamW": make_trainer(f"{base.__name__}AdamW", (AdamW, base), __name__)
-        for base in TRAINERS
+        for base in (*TRAINERS, *CLASSIFICATION_TRAINERS)
         if base is not IntraInterTrainerSGD
     }
-    for base in [*TRAINERS, *made.values()]:
+    for base in [*TRAINERS, *CLASSIFICATION_TRAINERS, *made.values()]:
         for epochs in EPOCHS:
             name = f"{base.__name__}_{epochs}epoch{'s' if epochs > 1 else ''}"
             made[name] = make_trainer(name, (base,), __name__, schedule=schedule_of(epochs))

@@ -21,7 +21,8 @@ PARAMETERS = ["self", "plans", "configuration", "fold", "dataset_json", "device"
 
 
 def test_names():
-    trainers, epochs = len(schedules.TRAINERS), len(schedules.EPOCHS)
+    trainers = len(schedules.TRAINERS) + len(schedules.CLASSIFICATION_TRAINERS)
+    epochs = len(schedules.EPOCHS)
     with_adamw = trainers - 1  # all but the one that is about nnU-Net's SGD
     assert len(MADE) == len(set(MADE)) == with_adamw + (trainers + with_adamw) * epochs + 1
     expected = {
