@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rl_nnunet.command_line import make_parser, path_argument, whole_number
 from rl_nnunet.errors import InputError, run_command
+from rl_nnunet.model_arguments import add_model_arguments, check_device
 
 MANY_MODALITIES = 12
 """From here on, there are more than four thousand subsets."""
@@ -35,7 +36,7 @@ def _run(args: argparse.Namespace) -> None:
     from rl_nnunet.evaluation.subset_report import write_report
     from rl_nnunet.evaluation.trained_model import TrainedModel, model_folder
 
-    _check_device(args.device)
+    check_device(args.device)
     folder = args.model or model_folder(args.dataset, args.trainer, args.plans, args.configuration)
     model = TrainedModel(folder, args.folds, args.checkpoint)
     model.check()
@@ -62,13 +63,6 @@ def _run(args: argparse.Namespace) -> None:
     print(f"Written: {args.output}")
 
 
-def _check_device(device: str) -> None:
-    import torch
-
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("-device cuda: there is no GPU that torch can use; add -device cpu.")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser; what nnUNetv2_predict has, too, is called as there."""
     parser = make_parser(
@@ -80,7 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-i", dest="images", type=path_argument, required=True, metavar="IMAGES", help="folder of the cases")
     add("-r", dest="references", type=path_argument, required=True, metavar="LABELS", help="folder of the references")
     add("-o", dest="output", type=path_argument, required=True, metavar="OUTPUT", help="folder for the results")
-    _add_model_arguments(parser)
+    add_model_arguments(parser)
     add(
         "-step_size",
         type=_number(0.01, 1),
@@ -107,22 +101,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add("--overwrite", action="store_true", help="replace results of another model or of other cases in OUTPUT")
     return parser
-
-
-def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("-m", dest="model", type=path_argument, metavar="MODEL", help="folder of the model")
-    which.add_argument("-d", dest="dataset", metavar="DATASET", help="name or ID of the model's data set, with -c")
-    add = parser.add_argument
-    add("-tr", dest="trainer", default="nnUNetTrainer", metavar="TRAINER", help="with -d (default: %(default)s)")
-    add("-p", dest="plans", default="nnUNetPlans", metavar="PLANS", help="with -d (default: %(default)s)")
-    add("-c", dest="configuration", metavar="CONFIGURATION", help="with -d, such as 3d_fullres")
-    add("-f", dest="folds", nargs="+", type=_fold, default=[0, 1, 2, 3, 4], metavar="FOLD", help="default: all five")
-    add("-chk", dest="checkpoint", default="checkpoint_final.pth", metavar="FILE", help="default: %(default)s")
-
-
-def _fold(text: str) -> int | str:
-    return text if text == "all" else whole_number(0)(text)
 
 
 def _number(lowest: float, highest: float) -> Callable[[str], float]:

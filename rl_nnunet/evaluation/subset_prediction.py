@@ -57,13 +57,29 @@ def find_cases(images: Path, references: Path, modalities: Sequence[str], ending
     InputError
         If there are none, or one lacks a channel's file or its reference.
     """
-    for flag, folder in (("-i", images), ("-r", references)):
-        if not folder.is_dir():
-            raise InputError(f"There is no folder {folder}; correct {flag}.")
+    found = find_images(images, modalities, ending)
+    if not references.is_dir():
+        raise InputError(f"There is no folder {references}; correct -r.")
+    for name in found:
+        if not (references / f"{name}{ending}").is_file():
+            raise InputError(f"{references} holds no {name}{ending}; add the reference, or move the images elsewhere.")
+    return [Case(name, files, references / f"{name}{ending}") for name, files in found.items()]
+
+
+def find_images(images: Path, modalities: Sequence[str], ending: str) -> dict[str, tuple[Path, ...]]:
+    """Return the files of each case of a folder in nnU-Net's format, one a channel.
+
+    Raises
+    ------
+    InputError
+        If there are none, or one lacks a channel's file.
+    """
+    if not images.is_dir():
+        raise InputError(f"There is no folder {images}; correct -i.")
     names = [str(name) for name in get_identifiers_from_splitted_dataset_folder(str(images), ending)]
     if not names:
         raise InputError(f"{images} holds no {ending} file; -i is a folder of images, such as imagesTs.")
-    cases = []
+    found = {}
     for name in names:
         files = tuple(images / f"{name}_{channel:04d}{ending}" for channel in range(len(modalities)))
         for modality, file in zip(modalities, files, strict=True):
@@ -75,10 +91,8 @@ def find_cases(images: Path, references: Path, modalities: Sequence[str], ending
         surplus = images / f"{name}_{len(modalities):04d}{ending}"
         if surplus.exists():
             raise InputError(f"{surplus} is a channel that the model does not have; correct -i, or the model.")
-        if not (references / f"{name}{ending}").is_file():
-            raise InputError(f"{references} holds no {name}{ending}; add the reference, or move the images elsewhere.")
-        cases.append(Case(name, files, references / f"{name}{ending}"))
-    return cases
+        found[name] = files
+    return found
 
 
 class SubsetPredictor:

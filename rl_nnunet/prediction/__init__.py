@@ -1,0 +1,1 @@
+"""Prediction with trained models, beside nnU-Net's own commands."""
