@@ -74,6 +74,7 @@ HOOKS = [
         "plans_manager configuration_manager num_input_channels num_output_channels enable_deep_supervision",
         "the trainers and stock prediction: the network learns of the branches",
     ),
+    Hook(TRAINER, "do_split", "", "ClassificationTrainer: cases of the final validation"),
     Hook(
         LOADER,
         "__init__",
@@ -85,7 +86,7 @@ HOOKS = [
         LOADER,
         "get_bbox",
         "data_shape force_fg class_locations overwrite_class verbose",
-        "rl_nnunet.dataloading: branches centered on one class",
+        "rl_nnunet.dataloading: branches centered on one class; the box of a classifier",
     ),
     Hook(LOADER, "generate_train_batch", "", "rl_nnunet.dataloading: unpaired batches"),
     Hook(
@@ -168,6 +169,12 @@ HOOKS = [
         "predict_single_npy_array",
         "input_image image_properties segmentation_previous_stage output_file_truncated save_or_return_probabilities",
         "rl_nnunet_evaluate_subsets",
+    ),
+    Hook(
+        "nnunetv2.preprocessing.preprocessors.default_preprocessor.DefaultPreprocessor",
+        "run_case_npy",
+        "data seg properties plans_manager configuration_manager dataset_json",
+        "rl_nnunet_classify: a case as training saw it",
     ),
     Hook(
         "nnunetv2.utilities.file_path_utilities",

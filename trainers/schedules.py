@@ -15,6 +15,12 @@ from rl_nnunet.trainers.intra_inter_ablations import (
     IntraInterTrainerNoInter,
     IntraInterTrainerSelection,
 )
+from rl_nnunet.trainers.intra_inter_classification_trainer import (
+    IntraInterClassificationTrainer,
+    IntraInterClassificationTrainerFastAgents,
+    IntraInterClassificationTrainerNoAgents,
+    IntraInterClassificationTrainerNoInter,
+)
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
 from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
 from rl_nnunet.trainers.rl_xalign_ablations import (
@@ -50,7 +56,13 @@ TRAINERS = (
     IntraInterTrainerSelection,
     nnUNetTrainerModalityDropout,
 )
-CLASSIFICATION_TRAINERS = (ClassificationTrainer,)
+CLASSIFICATION_TRAINERS = (
+    ClassificationTrainer,
+    IntraInterClassificationTrainer,
+    IntraInterClassificationTrainerNoInter,
+    IntraInterClassificationTrainerNoAgents,
+    IntraInterClassificationTrainerFastAgents,
+)
 
 
 def made_trainers() -> dict[str, type[nnUNetTrainer]]:

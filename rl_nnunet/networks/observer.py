@@ -161,7 +161,12 @@ def channel_spreads(maps: Tensor) -> Tensor:
 
 @torch.no_grad()
 def output_statistics(
-    own: Sequence[Tensor | None], weights: Tensor, samples: Sequence[Sequence[int]], present: Tensor, regions: bool
+    own: Sequence[Tensor | None],
+    weights: Tensor,
+    samples: Sequence[Sequence[int]],
+    present: Tensor,
+    regions: bool,
+    background: bool = True,
 ) -> Tensor:
     """Return entropy and agreement of the modalities' own outputs, and the entropy of their weighted sum.
 
@@ -177,6 +182,8 @@ def output_statistics(
         Booleans (B, M): of samples that are not, the outputs count neither as ones nor among the others.
     regions : bool
         See `Observer`.
+    background : bool
+        Whether the first class is one that does not count for the agreement.
 
     Returns
     -------
@@ -193,7 +200,7 @@ def output_statistics(
     counted = present.view(shape)
     entropy = _entropy(probabilities, 2, regions).where(present, torch.nan)
     joint = _entropy(_probabilities((logits * weights.float().view(shape) * counted).sum(1), 1, regions), 1, regions)
-    foreground = probabilities if regions else probabilities[:, :, 1:]
+    foreground = probabilities[:, :, 1:] if background and not regions else probabilities
     foreground = foreground * counted
     others = present.sum(1, keepdim=True) - 1
     mean_of_others = (foreground.sum(1, keepdim=True) - foreground) / others.clamp(min=1).view(

@@ -6,7 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from rl_nnunet.agents.ppo import PPOConfig
+from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
+from rl_nnunet.trainers.intra_inter_classification_trainer import (
+    IntraInterClassificationTrainer,
+    IntraInterClassificationTrainerNoAgents,
+    IntraInterClassificationTrainerNoInter,
+)
+from rl_nnunet.trainers.intra_inter_settings import AdamConfig
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
 from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerGlobalPolicy,
@@ -63,6 +70,22 @@ ShortIntraInter = short(
 ShortNoInter = short("ShortNoInter", IntraInterTrainerNoInter)
 ShortNoAgents = short("ShortNoAgents", IntraInterTrainerNoAgents)
 ShortIntraInterSGD = short("ShortIntraInterSGD", IntraInterTrainerSGD)
+ShortClassification = short("ShortClassification", ClassificationTrainer)
+ShortIntraInterClassification = short(
+    "ShortIntraInterClassification",
+    IntraInterClassificationTrainer,
+    ppo=learning_after(IntraInterClassificationTrainer.settings.ppo, 10),
+    architecture={"exploration_share": 1.0},
+)
+ShortClassificationNoInter = short("ShortClassificationNoInter", IntraInterClassificationTrainerNoInter)
+ShortClassificationNoAgents = short("ShortClassificationNoAgents", IntraInterClassificationTrainerNoAgents)
+LearningClassification = make_trainer(
+    "LearningClassification",
+    (ClassificationTrainer,),
+    __name__,
+    schedule={"num_epochs": 2, "num_iterations_per_epoch": 40},
+    adam=AdamConfig(1e-3),
+)
 ShortAdamW = make_trainer(
     "ShortAdamW",
     (NoMirroring, AdamW, RLXAlignTrainerNoXAlign),
