@@ -7,10 +7,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rl_nnunet.command_line import make_parser, path_argument
 from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, SEQUENCES, YEAR_KEY, YEARS, BratsYear
 from rl_nnunet.dataset_conversion.brats_cases import CaseFolder, common_year, find_case_folders, make_case
+from rl_nnunet.dataset_conversion.brats_survival import SURVIVAL_CLASSES, cases_with_survival
 from rl_nnunet.dataset_conversion.brats_tables import COLUMNS, read_tables
 from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.command_line import add_folds_argument, add_output_arguments
@@ -28,6 +30,8 @@ def main() -> None:
 
 def _run() -> None:
     arguments = _parser().parse_args()
+    if arguments.gross_total_resection and arguments.task != "survival":
+        raise InputError("--gross_total_resection is an option of --task survival; add it, or leave this out.")
     branches = parse_branches(arguments.branches or DEFAULT_BRANCHES)
     asked = None if arguments.year == "auto" else int(arguments.year)
     year, cases = find_brats_cases(arguments.input, branches, asked)
@@ -39,6 +43,10 @@ def _run() -> None:
 
     from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, write_dataset
 
+    classification: dict[str, Any] = {}
+    if arguments.task == "survival":
+        cases, rows, notices = cases_with_survival(cases, gross_total_resection_only=arguments.gross_total_resection)
+        classification = {"classes": SURVIVAL_CLASSES, "class_rows": rows, "notices": notices}
     dataset = RawDataset(
         arguments.dataset_id,
         arguments.name,
@@ -49,9 +57,10 @@ def _run() -> None:
         arguments.orientation,
         "rl_nnunet_convert_brats",
         arguments.folds,
-        stratified_by="grade" if any(case.stratum for case in cases) else "branch",
+        stratified_by="class" if classification else "grade" if any(case.stratum for case in cases) else "branch",
         one_patient_is_enough=True,
         record={YEAR_KEY: year.year, ORIENTATION_KEY: arguments.orientation},
+        **classification,
     )
     write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)
 
@@ -85,6 +94,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BRANCH",
         help=f"branches, each as NAME=SEQUENCE+SEQUENCE..., where NAME= may be left out; {', '.join(SEQUENCES)} must "
         f"all be used once (default: {' '.join(DEFAULT_BRANCHES)})",
+    )
+    parser.add_argument(
+        "--task",
+        choices=["segmentation", "survival"],
+        default="segmentation",
+        help="survival: a classification data set of the cases whose survival a table states, short (below 10 months), "
+        "mid or long (above 15); all others are named and left out (default: segmentation)",
+    )
+    parser.add_argument(
+        "--gross_total_resection",
+        action="store_true",
+        help="with --task survival: only training cases with a gross total resection, as BraTS evaluates",
     )
     add_folds_argument(parser)
     return parser

@@ -14,6 +14,7 @@ from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_j
 
 from rl_nnunet.branches import DATASET_JSON_KEY, Pairing, describe_branches
 from rl_nnunet.case_table import CASE_TABLE, TableRow, write_case_table
+from rl_nnunet.class_table import CLASS_TABLE, CLASSES_KEY, ClassRow, write_class_table
 from rl_nnunet.dataset_conversion.case_conversion import FILE_ENDING, CaseSettings, convert_cases
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
 from rl_nnunet.dataset_conversion.splits import make_splits
@@ -59,6 +60,10 @@ class RawDataset:
         What else is recorded in ``dataset.json``, under the key ``rl_nnunet``.
     notices : list of str
         What there is to say of the files, besides what becomes of their content.
+    classes : tuple of str
+        Names of the classes of a classification data set.
+    class_rows : list of ClassRow
+        The class of every training case, and of test cases where it is known.
     """
 
     dataset_id: int
@@ -74,6 +79,8 @@ class RawDataset:
     one_patient_is_enough: bool = False
     record: dict[str, Any] = field(default_factory=dict)
     notices: list[str] = field(default_factory=list)
+    classes: tuple[str, ...] = ()
+    class_rows: list[ClassRow] = field(default_factory=list)
 
     @property
     def folder_name(self) -> str:
@@ -111,6 +118,8 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
             (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
         if any(case.details for case in dataset.cases):
             write_case_table(folder / CASE_TABLE, [_table_row(case) for case in dataset.cases])
+        if dataset.class_rows:
+            write_class_table(folder / CLASS_TABLE, dataset.class_rows)
         _write_dataset_json(dataset, folder, len(training))
         # A data set of another name may have got the ID since.
         _check_id(dataset)
@@ -126,6 +135,7 @@ def _test_folders(cases: Sequence[Case]) -> list[str]:
 
 
 def _write_dataset_json(dataset: RawDataset, folder: Path, num_training: int) -> None:
+    classes = {CLASSES_KEY: list(dataset.classes)} if dataset.classes else {}
     generate_dataset_json(
         str(folder),
         {str(index): name for index, name in enumerate(dataset.channel_names)},
@@ -135,7 +145,7 @@ def _write_dataset_json(dataset: RawDataset, folder: Path, num_training: int) ->
         license="see the source of the images",
         converted_by=dataset.converted_by,
         **dataset.labels.dataset_json_entries,
-        **{DATASET_JSON_KEY: {**describe_branches(dataset.branches, dataset.pairing), **dataset.record}},
+        **{DATASET_JSON_KEY: {**describe_branches(dataset.branches, dataset.pairing), **classes, **dataset.record}},
     )
 
 
