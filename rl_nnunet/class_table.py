@@ -70,7 +70,7 @@ def read_class_table(path: Path) -> list[ClassRow]:
         If it cannot be read, lacks a column or a value, names a case twice, or a split that does not exist.
     """
     rows: dict[str, ClassRow] = {}
-    for number, record in enumerate(_records(path), start=2):
+    for number, record in enumerate(read_records(path, COLUMNS), start=2):
         case, label = (record[column] for column in COLUMNS)
         split = record.get("split", "") or SPLITS[0]
         if not case:
@@ -87,14 +87,20 @@ def read_class_table(path: Path) -> list[ClassRow]:
     return list(rows.values())
 
 
-def _records(path: Path) -> list[dict[str, str]]:
-    """Return the rows by the header's names, which are in lower case; values without blanks around them."""
+def read_records(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Return the rows of a table of any of `SEPARATORS`, by the header's names in lower case, without blanks around.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, lacks a column, or has a row of another length.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise InputError(
             f"There is no {path}; a classification data set has this table of its cases, with the columns "
-            f"{' and '.join(COLUMNS)}."
+            f"{' and '.join(columns)}."
         ) from None
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -103,7 +109,7 @@ def _records(path: Path) -> list[dict[str, str]]:
     header = lines[0] if lines else ""
     table = csv.DictReader(io.StringIO(text), delimiter=max(SEPARATORS, key=header.count))
     table.fieldnames = [name.strip().lower() for name in table.fieldnames or ()]
-    lacking = next((column for column in COLUMNS if column not in table.fieldnames), None)
+    lacking = next((column for column in columns if column not in table.fieldnames), None)
     if lacking is not None:
         raise InputError(
             f"{path} has no column {lacking}, only {', '.join(map(repr, table.fieldnames))}; its first line must name "
