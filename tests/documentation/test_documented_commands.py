@@ -27,6 +27,9 @@ SMALL = {
     "nnUNetv2_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "nnUNetv2_ensemble": "-np 1",
     "rl_nnunet_evaluate_subsets": "-device cpu --disable_tta",
+    "rl_nnunet_classify": "-device cpu --disable_tta",
+    "rl_nnunet_cross_validate": "-device cpu",
+    "rl_nnunet_convert_images_2d": "-np 1",
     "nnUNetv2_evaluate_folder": "-np 1",
     "nnUNetv2_find_best_configuration": "-np 1",
 }
@@ -121,6 +124,7 @@ def follow(document, home):
 
 def test_every_document_with_commands_is_followed_by_a_test():
     followed = {"README.md", "conversion.md", "installation.md", "phantoms.md", "prediction.md", "training.md"}
+    followed |= {"classification.md"}
     with_commands = {path.name for path in DOCUMENTS if any(map(is_run_here, command_lines(path)))}
     assert with_commands == followed
 
@@ -148,6 +152,33 @@ def test_prediction(readme):
     follow("prediction.md", readme)
     assert list((readme / "ensembled").glob("*.nii.gz"))
     assert "| ● | ● | ● | ● |" in (readme / "subsets" / "summary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_classification(home):
+    """With the planner for CPUs in the place of the one for GPUs, and two folds in the place of five."""
+    data = home / "data"
+    phantom = f"{BIN / 'rl_nnunet_make_phantom'} brats --year 2020 --cases 24 --test_cases 2 --size 24 --test_labels"
+    run_script([f"{phantom} -np 1 -o /data/BraTS2020"], home)
+    for number in range(10):
+        write_picture(data / "xrays" / ("normal", "pneumonia")[number % 2] / f"{number}.png")
+    lines = [line for line in command_lines(CHECKOUT / "docs" / "classification.md") if is_run_here(line)]
+    small = [re.sub(r"Classification(Planner|Plans)", r"ClassificationSmall\1", line) for line in lines]
+    for command, flags in (("classify", ""), ("cross_validate", " -k 2")):
+        name = f"rl_nnunet_{command}"
+        small = [f"{line} -p ClassificationSmallPlans{flags}" if line.startswith(name) else line for line in small]
+    raw, new = data / "nnUNet_raw" / "Dataset511_Survival", "/data/BraTS2020/new"
+    links = [f"ln -s {raw}/imagesTs {new}", f"ln -s {raw}/labelsTs {new}_segmentations"]
+    run_script(['eval "$(rl_nnunet_env --root data)"', small[0], *links, *small[1:]], home)
+    assert len((home / "predictions.csv").read_text().splitlines()) == 3
+    assert "| radiomics, SVC |" in (home / "cross_validation" / "summary.md").read_text(encoding="utf-8")
+
+
+def write_picture(path):
+    """Write noise as a picture of 8 bit."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    values = np.random.default_rng(0).integers(0, 255, (20, 24)).astype(np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(values), path)
 
 
 def test_installation(home):
