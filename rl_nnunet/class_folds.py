@@ -44,7 +44,7 @@ def stratified_folds(
     cases = sorted(labels)
     groups = [(patients or {}).get(case, case) for case in cases]
     classes = [labels[case] for case in cases]
-    for name, available in zip(names, _patients_per_class(labels, names, patients), strict=True):
+    for name, available in zip(names, patients_per_class(labels, names, patients), strict=True):
         if available < folds:
             raise InputError(
                 f"The class {name} has {available} patient{'s' * (available != 1)}, which do not suffice for {folds} "
@@ -74,15 +74,16 @@ def nested_folds(
     nested = []
     for outer in stratified_folds(labels, names, folds, patients):
         inner_labels = {case: labels[case] for case in outer["train"]}
-        inner_folds = min(INNER_FOLDS, *_patients_per_class(inner_labels, names, patients))
+        inner_folds = min(INNER_FOLDS, *patients_per_class(inner_labels, names, patients))
         inner = stratified_folds(inner_labels, names, max(2, inner_folds), patients)[0]
         nested.append({**inner, "test": outer["val"]})
     return nested
 
 
-def _patients_per_class(
-    labels: Mapping[str, int], names: tuple[str, ...], patients: Mapping[str, str] | None
+def patients_per_class(
+    labels: Mapping[str, int], names: tuple[str, ...], patients: Mapping[str, str] | None = None
 ) -> list[int]:
+    """Return the number of patients of each class; parameters are those of `stratified_folds`."""
     return [
         len({(patients or {}).get(case, case) for case, label in labels.items() if label == number})
         for number in range(len(names))

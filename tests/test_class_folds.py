@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl_nnunet.class_folds import nested_folds, stratified_folds
+from rl_nnunet.class_folds import nested_folds, patients_per_class, stratified_folds
 from rl_nnunet.errors import InputError
 
 NAMES = ("few", "many")
@@ -50,3 +50,8 @@ def test_a_class_with_too_few_patients_is_refused():
         stratified_folds(LABELS, NAMES, 7)
     with pytest.raises(InputError, match="The class few has 1 patient, "):
         stratified_folds(LABELS, NAMES, 2, dict.fromkeys(list(LABELS)[:6], "one"))
+
+
+def test_patients_of_each_class_are_counted_once():
+    assert patients_per_class(LABELS, NAMES) == [6, 24]
+    assert patients_per_class(LABELS, NAMES, {case: case[:5] for case in LABELS}) == [1, 3]

@@ -99,7 +99,7 @@ class ClassificationTraining:
 
     # ---- data ------------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def _box(self) -> StructureBox:
         with refusing():
             crop = planned_crop(self.configuration_manager.configuration)
@@ -119,7 +119,7 @@ class ClassificationTraining:
                 if lacking is not None:
                     raise InputError(
                         f"No {name} case of fold {self.fold} has the class {lacking}; remove splits_final.json from "
-                        f"{self.preprocessed_dataset_folder_base} and plan again, or mend it, or train fold all."
+                        "the data set in nnUNet_raw and nnUNet_preprocessed and plan again, mend it, or train fold all."
                     )
                 for case in part.identifiers if not self._box.is_whole else ():
                     if not foreground_locations(part.load_case(case)[3].get("class_locations", {})):
