@@ -80,6 +80,8 @@ class IntraInterClassifier(IteratedNet):
         loop = Iterations(
             agents, iterations, hidden_size, exploration_share, learning, trained_iterations, prediction_iterations
         )
+        if loop.selects:
+            raise ValueError("no agent selects the modalities of a classifier; agents are of intra and inter")
         super().__init__(modality_names, blank_values, fused_output_weight, loop, plan)
         channels, features, classes = plan.features_per_stage[0], plan.features_per_stage[-1], len(class_names)
         self.heads = nn.ModuleList(nn.Linear(features, classes) for _ in self.groups)

@@ -160,3 +160,8 @@ def test_the_modality_that_shows_the_class_is_weighed_highest(tiny):
     accuracy = (network.eval()(x).argmax(1) == labels).float().mean()
     assert accuracy > 0.9
     assert weights[0] > weights[1] + 0.1
+
+
+def test_no_agent_selects(tiny):
+    with pytest.raises(ValueError, match="no agent selects"):
+        tiny(agents=["selection"], iterations=0)
