@@ -153,9 +153,13 @@ class AgentTraining(Scheduled):
         report, values = self.describe_step(batch, float(result["loss"]))
         for agent in self.agents.values():
             values |= agent.learn(report)
+        self.log_step(values)
+        return result
+
+    def log_step(self, values: dict[str, float | Tensor]) -> None:
+        """Keep a step's values of log keys until the end of the epoch, whose value is made of them."""
         # Detached copies, lest a logged tensor keeps the maps of its step until the end of the epoch.
         self._steps.append({k: v.detach().clone() if isinstance(v, Tensor) else v for k, v in values.items()})
-        return result
 
     # ---- logging ---------------------------------------------------------------------------------------------------
 
