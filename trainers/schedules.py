@@ -8,6 +8,14 @@ from __future__ import annotations
 
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from rl_nnunet.trainers.apga_ablations import (
+    APGATrainerCutout,
+    APGATrainerGradCAM,
+    APGATrainerNone,
+    APGATrainerPaper,
+    APGATrainerScriptLoss,
+)
+from rl_nnunet.trainers.apga_trainer import APGARLXAlignTrainer, APGATrainer
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import (
     IntraInterTrainerGate,
@@ -55,6 +63,13 @@ TRAINERS = (
     IntraInterTrainerGate,
     IntraInterTrainerSelection,
     nnUNetTrainerModalityDropout,
+    APGATrainer,
+    APGARLXAlignTrainer,
+    APGATrainerPaper,
+    APGATrainerScriptLoss,
+    APGATrainerNone,
+    APGATrainerCutout,
+    APGATrainerGradCAM,
 )
 CLASSIFICATION_TRAINERS = (
     ClassificationTrainer,

@@ -16,7 +16,9 @@ from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.trainers.schedules import TRAINERS
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.masked_steps import MaskedSteps
 from rl_nnunet.training.settings import TrainerSettings
+from rl_nnunet.training.stock_network import StockNetwork
 
 CPU = torch.device("cpu")
 SCHEDULE = {"num_epochs": 2, "num_iterations_per_epoch": 3, "num_val_iterations_per_epoch": 1}
@@ -133,12 +135,18 @@ def test_an_agent_plugs_into_any_trainer(request, quick, trainer_class, data, pl
 )
 def test_what_is_logged_is_what_is_drawn(request, quick, base):
     """Every key that a step of a trainer logs has one panel, and every panel's keys are logged."""
-    is_branched = issubclass(base, RLXAlignTrainer)
+    is_branched, is_stock = issubclass(base, RLXAlignTrainer), issubclass(base, StockNetwork)
     project = quick(request.getfixturevalue("hearts" if is_branched else "tumors"))
     plans, dataset_json = plans_of(project, "RLXAlignSmallPlans" if is_branched else "IntraInterSmallPlans")
-    ppo = replace(base.settings.ppo, transitions_per_update=1)
-    always = {"branch_dropout": 0.0} if is_branched else {"exploration_share": 1.0}
-    settings = replace(base.settings, ppo=ppo, architecture={**base.settings.architecture, **always})
+    settings = base.settings
+    if is_stock:
+        plans = as_stock(plans)
+    else:
+        ppo = replace(settings.ppo, transitions_per_update=1)
+        always = {"branch_dropout": 0.0} if is_branched else {"exploration_share": 1.0}
+        settings = replace(settings, ppo=ppo, architecture={**settings.architecture, **always})
+    if issubclass(base, MaskedSteps):
+        settings = replace(settings, masks=replace(settings.masks, pretrained_share=0.0, smallest_kept=0.0))
     trainer = type(base.__name__, (base,), {"settings": settings})(plans, "3d_fullres", 0, dataset_json, CPU)
     trainer.enable_deep_supervision = False
     trainer.initialize()
@@ -150,7 +158,9 @@ def test_what_is_logged_is_what_is_drawn(request, quick, base):
     panels = trainer.panels
     keys = [key for panel in panels for key in panel.keys]
     assert len(set(keys)) == len(keys)
-    assert set(trainer._steps[0]) == {key for panel in panels if panel.reduction is not None for key in panel.keys}
+    assert set().union(*trainer._steps) == {
+        key for panel in panels if panel.reduction is not None for key in panel.keys
+    }
     assert set(keys) <= trainer.logger.local_logger.my_fantastic_logging.keys()
 
 

@@ -6,6 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from rl_nnunet.agents.ppo import PPOConfig
+from rl_nnunet.trainers.apga_ablations import (
+    APGATrainerCutout,
+    APGATrainerGradCAM,
+    APGATrainerPaper,
+    APGATrainerScriptLoss,
+)
+from rl_nnunet.trainers.apga_trainer import APGARLXAlignTrainer, APGATrainer
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
 from rl_nnunet.trainers.intra_inter_classification_trainer import (
@@ -86,6 +93,12 @@ LearningClassification = make_trainer(
     schedule={"num_epochs": 2, "num_iterations_per_epoch": 40},
     adam=AdamConfig(1e-3),
 )
+ShortAPGA = short("ShortAPGA", APGATrainer)
+ShortAPGAPaper = short("ShortAPGAPaper", APGATrainerPaper)
+ShortAPGAScriptLoss = short("ShortAPGAScriptLoss", APGATrainerScriptLoss)
+ShortAPGACutout = short("ShortAPGACutout", APGATrainerCutout)
+ShortAPGAGradCAM = short("ShortAPGAGradCAM", APGATrainerGradCAM)
+ShortAPGARLXAlign = short("ShortAPGARLXAlign", APGARLXAlignTrainer, ppo=learning_after(PPOConfig(), 6))
 ShortAdamW = make_trainer(
     "ShortAdamW",
     (NoMirroring, AdamW, RLXAlignTrainerNoXAlign),
