@@ -61,6 +61,9 @@ HOOKS = [
     Hook(TRAINER, "train_step", "batch", "the trainers: segmentation and agents in one step"),
     Hook(TRAINER, "validation_step", "batch", "the trainers: online validation per branch"),
     Hook(TRAINER, "on_train_start", "", "the trainers: the random state of a resumed training"),
+    Hook(
+        TRAINER, "on_train_epoch_start", "", "the trainers: an epoch's steps; MaskedSteps: from when on there are masks"
+    ),
     Hook(TRAINER, "on_train_epoch_end", "train_outputs", "the trainers: curves of the agents"),
     Hook(TRAINER, "on_validation_epoch_end", "val_outputs", "the trainers: Dice per branch"),
     Hook(TRAINER, "on_epoch_end", "", "the trainers: plots of the agents' curves"),
@@ -187,6 +190,12 @@ HOOKS = [
         "get_identifiers_from_splitted_dataset_folder",
         "folder file_ending",
         "rl_nnunet_evaluate_subsets: names of the cases",
+    ),
+    Hook(
+        "batchgeneratorsv2.transforms.noise.blank_rectangle.BlankRectangleTransform",
+        "__init__",
+        "rectangle_size rectangle_value num_rectangles force_square p_per_channel",
+        "APGATrainerCutout",
     ),
     Hook(EVALUATION, "region_or_label_to_mask", "segmentation region_or_label", "rl_nnunet_evaluate_subsets"),
     Hook(EVALUATION, "compute_tp_fp_fn_tn", "mask_ref mask_pred ignore_mask", "rl_nnunet_evaluate_subsets"),

@@ -14,6 +14,7 @@ policy is no part of the network: prediction knows nothing of it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -87,8 +88,9 @@ class MaskedSteps:
         # The spacing of a 2D configuration is that of the plane.
         edges = cell_edges(patch_size, spacing[-len(patch_size) :], config.cells)
         policy = MaskPolicy(self.num_input_channels, patch_size, edges).to(self.device)
-        return MASK_AGENTS[config.source](policy, self.task_losses, groups, self._erased_values(), config)
+        return MASK_AGENTS[config.source](policy, self.task_losses, groups, self._erased_values, config)
 
+    @cached_property
     def _erased_values(self) -> Tensor:
         """Return the blank value of each input channel; 0 of the previous stage's labels in a cascade."""
         values = blank_values(
@@ -137,7 +139,7 @@ class MaskedSteps:
         values = {"mask_kept": shares.mean(), "mask_skipped": 1 - is_used.float().mean(), "mask_aided_loss": np.nan}
         rows = is_used.nonzero().flatten().tolist()
         if rows:
-            aided = {**batch, "data": erase(data, ~kept, self.mask_groups(), self._erased_values()), IS_AIDED: True}
+            aided = {**batch, "data": erase(data, ~kept, self.mask_groups(), self._erased_values), IS_AIDED: True}
             values["mask_aided_loss"] = float(super().train_step(take_rows(aided, rows))["loss"])
         self.log_step(values)
 

@@ -107,10 +107,8 @@ def test_drawn_cells_find_the_square_and_chance_does_not(seed):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("source", ["paper", "script"])
-def test_the_papers_form_for_comparison(source, record_property):
-    """It is reported, not required: whatever it finds is a number, and its masks are no wider than the image."""
-    found = search(source, 0, steps=100, cells=None, learning_rate=1e-4)
-    for name, value in found._asdict().items():
-        record_property(name, value)
-        print(f"{source}: {name} {value:.2f}")
-    assert all(0 <= value <= 1 for value in found)
+def test_the_papers_form_for_comparison(source):
+    """Where it finds the square, what is documented of it is wrong. Run with ``-s``, this prints what it finds."""
+    found = search(source, 0, steps=60, cells=None)
+    print(f"{source}: {found}")
+    assert found.covered < 0.9 or found.iou < 0.5

@@ -23,6 +23,7 @@ COMMAND = re.compile(r"(?:[A-Za-z_]\w*=\S* )*(rl_nnunet_\w+|nnUNetv2_\w+|make|pi
 SMALL = {
     "rl_nnunet_make_phantom": "--cases 5 --test_cases 1 --size 24 -np 1",
     "rl_nnunet_plan_and_preprocess": "-npfp 1 -np 1",
+    "nnUNetv2_plan_and_preprocess": "-npfp 1 -np 1",
     "nnUNetv2_train": "-device cpu",
     "nnUNetv2_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "nnUNetv2_ensemble": "-np 1",
@@ -123,8 +124,10 @@ def follow(document, home):
 
 
 def test_every_document_with_commands_is_followed_by_a_test():
-    followed = {"README.md", "conversion.md", "installation.md", "phantoms.md", "prediction.md", "training.md"}
-    followed |= {"classification.md"}
+    followed = {
+        "README.md", "apga.md", "classification.md", "conversion.md", "installation.md", "phantoms.md", "prediction.md",
+        "training.md",
+    }  # fmt: skip
     with_commands = {path.name for path in DOCUMENTS if any(map(is_run_here, command_lines(path)))}
     assert with_commands == followed
 
@@ -145,6 +148,12 @@ def test_readme(readme):
 @pytest.mark.slow
 def test_training(readme):
     follow("training.md", readme)
+
+
+@pytest.mark.slow
+def test_apga(readme):
+    follow("apga.md", readme)
+    assert list((readme / "masked_training").glob("*.nii.gz"))
 
 
 @pytest.mark.slow
