@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 
-from rl_nnunet.targets import Target
 from rl_nnunet.trainers.apga_settings import APGARLXAlignSettings, APGASettings
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.training.agent_training import AgentTraining
@@ -19,10 +19,10 @@ from rl_nnunet.training.stock_network import StockNetwork
 class SegmentationMasks(MaskedSteps):
     """Masks for a trainer whose network, in evaluation mode, returns what nnU-Net's networks return."""
 
-    def sample_losses(self, data: Tensor, target: Target) -> Tensor:
+    def sample_losses(self, batch: dict[str, Any]) -> Tensor:
         """Return the trainer's loss of every sample by itself, (B, 1)."""
-        output = self.network(data)
-        rows = ([row] for row in range(len(data)))
+        output, target = self.network(batch["data"]), batch["target"]
+        rows = ([row] for row in range(len(batch["data"])))
         return torch.stack([self.loss(take_rows(output, row), take_rows(target, row)) for row in rows])[:, None]
 
 
@@ -41,13 +41,14 @@ class APGARLXAlignTrainer(SegmentationMasks, RLXAlignTrainer):
         """Return the channels of every branch of unpaired data, which show different patients; else all channels."""
         return self.layout.channels if self._is_unpaired else super().mask_groups()
 
-    def sample_losses(self, data: Tensor, target: Target) -> Tensor:
+    def sample_losses(self, batch: dict[str, Any]) -> Tensor:
         """Return the losses (B, 1); of unpaired data (B, branches), each branch alone and with its own label map."""
         if not self._is_unpaired:
-            return super().sample_losses(data, target)
-        losses = []
+            return super().sample_losses(batch)
+        data, losses = batch["data"], []
         for branch, channels in enumerate(self.layout.channels):
             alone = torch.zeros_like(data)
             alone[:, list(channels)] = data[:, list(channels)]
-            losses.append(super().sample_losses(alone, self._targets.take(target, branch)))
+            target = self._targets.take(batch["target"], branch)
+            losses.append(super().sample_losses({"data": alone, "target": target}))
         return torch.cat(losses, dim=1)

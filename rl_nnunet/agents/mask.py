@@ -1,6 +1,6 @@
 """The mask agent: it learns what is important by erasing it.
 
-Chen et al. (APGA, see `rl_nnunet.policies.mask`), section 2.3 and algorithm 1. The *adversarial* image is the original
+Cheng et al. (APGA, see `rl_nnunet.policies.mask`), section 2.3 and algorithm 1. The *adversarial* image is the original
 without what the policy holds important. Reward, eq. 6: ``R = L_adversarial - L_original``, the rise of the task's loss.
 The policy's loss, eq. 7: ``L_BCE(p, a) (R - b) + lambda L_BCE(p, 0)``, where a is 1 where a pixel was erased, b the
 exponential moving average of the reward, and the second term the penalty of erasing everything.
@@ -60,7 +60,8 @@ class MaskAgent(MaskSource):
     groups : sequence of sequence of int
         Channels of every group; each group has a mask of its own.
     blank_values : Tensor
-        Value of each channel where it is absent, and where it is erased, (channels,), on the device of the network.
+        Value of each channel where it is absent, and where it is erased, (channels,). As the policy and the batches, on
+        the device of the network.
     config : MaskConfig
         Settings.
     """
@@ -89,16 +90,15 @@ class MaskAgent(MaskSource):
     # ---- the policy step -------------------------------------------------------------------------------------------
 
     def learn(self, report: StepReport) -> dict[str, float | Tensor]:
-        """Learn from the batch of a step on original images; the task network has been updated by it.
+        """Learn from the batch of a step on original images, which has updated the task network.
 
         Nothing is learnt where a loss is not finite: an overflow under mixed precision.
         """
         if not self.is_on or report.batch.get(IS_AIDED):
             return {}
-        data, target = report.batch["data"].to(self.blank_values.device), report.batch["target"]
-        logits = self.policy(self.views(data))
+        logits = self.policy(self.views(report.batch["data"]))
         actions = self.act(logits.detach())
-        rewards, possible = self.rewards(data, target, actions)
+        rewards, possible = self.rewards(report.batch, actions)
         if rewards.isfinite().all() and possible.isfinite().all():
             loss = self.policy_loss(logits, actions, rewards, possible)
             self.optimizer.zero_grad(set_to_none=True)
@@ -111,15 +111,19 @@ class MaskAgent(MaskSource):
         }
 
     @torch.no_grad()
-    def rewards(self, data: Tensor, target: Any, actions: Tensor) -> tuple[Tensor, Tensor]:
+    def rewards(self, batch: dict[str, Any], actions: Tensor) -> tuple[Tensor, Tensor]:
         """Return eq. 6 of every action, (draws, V), and of erasing everything, (V,), for actions (draws, V, *grid)."""
         everything = torch.ones_like(actions[:1])
-        adversarial = torch.stack([
-            self.losses(erase(data, self._of_groups(cells), self.groups, self.blank_values), target).flatten()
-            for cells in torch.cat((actions, everything))
-        ])  # fmt: skip
-        rewards = adversarial - self.losses(data, target).flatten()
+        tried = torch.cat((actions, everything))
+        rewards = (
+            torch.stack([self._adversarial_losses(batch, cells) for cells in tried]) - self.losses(batch).flatten()
+        )
         return rewards[:-1], rewards[-1]
+
+    def _adversarial_losses(self, batch: dict[str, Any], cells: Tensor) -> Tensor:
+        """Return the losses (V,) of the images without some cells (V, *grid)."""
+        erased = erase(batch["data"], self._of_groups(cells), self.groups, self.blank_values)
+        return self.losses({**batch, "data": erased}).flatten()
 
     def act(self, logits: Tensor) -> Tensor:
         """Return the actions of the adversarial images, booleans (draws, V, *grid)."""
@@ -159,9 +163,9 @@ class MaskAgent(MaskSource):
         return self.policy.to_voxels(cells).unflatten(0, (-1, len(self.groups)))
 
     @torch.no_grad()
-    def keep(self, data: Tensor, target: Any) -> Tensor:
+    def keep(self, batch: dict[str, Any]) -> Tensor:
         """Return the voxels of the cells that the policy, as it is now, draws as important."""
-        return self._of_groups(self.aid(self.policy(self.views(data))))
+        return self._of_groups(self.aid(self.policy(self.views(batch["data"]))))
 
     def aid(self, logits: Tensor) -> Tensor:
         """Return which cells an aided image keeps, booleans of the shape of the logits."""

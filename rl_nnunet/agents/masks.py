@@ -1,6 +1,6 @@
 """What masks the images of a training: the interface of mask sources, and the settings of all of them.
 
-Chen et al. (APGA, see `rl_nnunet.policies.mask`) train on each batch twice: on the original and on its *aided* images,
+Cheng et al. (APGA, see `rl_nnunet.policies.mask`) train on each batch twice: on the original and on its *aided* images,
 of which only the important part is left. A *mask source* says what is left. The mask agent is one
 (`rl_nnunet.agents.mask`); others are what it has to beat (`rl_nnunet.training.mask_baselines`).
 """
@@ -17,8 +17,8 @@ from torch import Tensor
 from rl_nnunet.agents.agent import Agent, StepReport
 
 MaskKind = Literal["sampled", "paper", "script", "none", "cutout", "grad_cam"]
-SampleLosses = Callable[[Tensor, Any], Tensor]
-"""Maps images (B, channels, *spatial) and nnU-Net's target to the task's loss of each sample and group, (B, groups)."""
+SampleLosses = Callable[[dict[str, Any]], Tensor]
+"""Maps a batch, with ``data`` (B, channels, *spatial), to the task's loss of each sample and group, (B, groups)."""
 IS_AIDED = "is_aided"
 """Key of a batch of aided images."""
 
@@ -93,15 +93,13 @@ class MaskSource(Agent):
     is_on: bool = False
 
     @abstractmethod
-    def keep(self, data: Tensor, target: Any) -> Tensor:
+    def keep(self, batch: dict[str, Any]) -> Tensor:
         """Return which voxels the aided images keep, booleans (B, groups, *spatial).
 
         Parameters
         ----------
-        data : Tensor
-            Original images, (B, channels, *spatial).
-        target : Tensor or list of Tensor
-            nnU-Net's, for sources that ask the task network.
+        batch : dict
+            With the original images, ``data`` (B, channels, *spatial), on the device of the network.
         """
 
     def learn(self, report: StepReport) -> dict[str, float | Tensor]:

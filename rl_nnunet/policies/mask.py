@@ -1,6 +1,6 @@
 """The mask policy: a small U-Net that gives every cell of a patch the probability of being important.
 
-Chen et al., "Adversarial Policy Gradient for Deep Learning Image Augmentation" (APGA), section 2.1 and 2.2: a
+Cheng et al., "Adversarial Policy Gradient for Deep Learning Image Augmentation" (APGA), section 2.1 and 2.2: a
 segmentation network with parameters theta_p is the policy, the image is the state, and what is erased is the action;
 p = P(a | s), the sigmoid of a logit, is the importance of a pixel.
 
@@ -63,13 +63,9 @@ class MaskPolicy(nn.Module):
         Voxels of a patch along each axis, two or three.
     edges : sequence of int
         Edge of a cell in voxels along each axis (`cell_edges`); the last cell of an axis may be smaller.
-    initial_probability : float
-        Probability with which a new policy erases a cell, in (0, 1).
     """
 
-    def __init__(
-        self, input_channels: int, patch_size: Sequence[int], edges: Sequence[int], initial_probability: float = 0.5
-    ) -> None:
+    def __init__(self, input_channels: int, patch_size: Sequence[int], edges: Sequence[int]) -> None:
         super().__init__()
         self.patch_size = tuple(patch_size)
         self.edges = tuple(edges)
@@ -88,8 +84,6 @@ class MaskPolicy(nn.Module):
             num_classes=1, **blocks,
         )  # fmt: skip
         self.apply(InitWeights_He(1e-2))
-        head = self.unet.decoder.seg_layers[-1]
-        nn.init.constant_(head.bias, math.log(initial_probability / (1 - initial_probability)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logit of the importance of every cell, (V, *grid), of images (V, channels, *patch_size)."""

@@ -1,6 +1,6 @@
 """What the mask agent has to beat: no mask, cutout, and Grad-CAM of the task network, in the form of mask sources.
 
-They are the baselines of Chen et al. (APGA), section 3. All train in as many steps, so that only the masks differ.
+They are the baselines of Cheng et al. (APGA), section 3. All train in as many steps, so that only the masks differ.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class KeepAll(MaskSource):
     def __init__(self, groups: int) -> None:
         self.groups = groups
 
-    def keep(self, data: Tensor, target: Any) -> Tensor:
+    def keep(self, batch: dict[str, Any]) -> Tensor:
         """Return that everything is kept."""
+        data = batch["data"]
         return data.new_ones((len(data), self.groups, *data.shape[2:]), dtype=torch.bool)
 
 
@@ -47,8 +48,9 @@ class Cutout(MaskSource):
     def __init__(self, groups: int) -> None:
         self.groups = groups
 
-    def keep(self, data: Tensor, target: Any) -> Tensor:
+    def keep(self, batch: dict[str, Any]) -> Tensor:
         """Return all but the rectangles; an edge has from one voxel to all of its axis."""
+        data = batch["data"]
         spatial = tuple(data.shape[2:])
         transform = BlankRectangleTransform(
             rectangle_size=tuple((1, size + 1) for size in spatial), rectangle_value=0.0, num_rectangles=1
@@ -77,17 +79,18 @@ class GradCAM(MaskSource):
         self.losses = losses
         self.module = module
 
-    def keep(self, data: Tensor, target: Any) -> Tensor:
+    def keep(self, batch: dict[str, Any]) -> Tensor:
         """Return where the map exceeds half of its maximum; nothing where it is 0, because nothing helps."""
         maps: list[Tensor] = []
         hook = self.module.register_forward_hook(lambda _module, _inputs, output: maps.append(output))
         try:
             with torch.enable_grad():
-                score = -self.losses(data, target).sum()
+                score = -self.losses(batch).sum()
                 (gradient,) = torch.autograd.grad(score, maps[0])
         finally:
             hook.remove()
-        axes = tuple(range(2, data.ndim))
+        spatial = batch["data"].shape[2:]
+        axes = tuple(range(2, 2 + len(spatial)))
         attention = F.relu((gradient.mean(axes, keepdim=True) * maps[0].detach()).sum(1, keepdim=True)).float()
-        attention = F.interpolate(attention, data.shape[2:], mode="trilinear" if data.ndim == 5 else "bilinear")
+        attention = F.interpolate(attention, spatial, mode="trilinear" if len(spatial) == 3 else "bilinear")
         return attention > GRAD_CAM_THRESHOLD * attention.amax(axes, keepdim=True)

@@ -1,14 +1,14 @@
 """A second step per batch, on masked images: adversarial policy-gradient augmentation around any nnU-Net trainer.
 
-Chen et al. (APGA, see `rl_nnunet.agents.mask`), algorithm 1: a step of the task network on the original images, a step
+Cheng et al. (APGA, see `rl_nnunet.agents.mask`), algorithm 1: a step of the task network on the original images, a step
 of the policy, and a step of the task network on the aided images, which the policy as it is by then has masked. The
 policy is no part of the network: prediction knows nothing of it.
 
     class MaskedClassifier(MaskedSteps, AgentTraining, nnUNetTrainer):
         settings = ClassifierSettings()  # with an entry ``masks``
 
-        def sample_losses(self, data, target):
-            return cross_entropy(self.network(data), target, reduction="none")[:, None]
+        def sample_losses(self, batch):
+            return cross_entropy(self.network(batch["data"]), self.classes_of(batch), reduction="none")[:, None]
 """
 
 from __future__ import annotations
@@ -48,17 +48,15 @@ class MaskedSteps:
 
     # ---- what a trainer says ---------------------------------------------------------------------------------------
 
-    def sample_losses(self, data: Tensor, target: Any) -> Tensor:
+    def sample_losses(self, batch: dict[str, Any]) -> Tensor:
         """Return the task's loss of each sample and group of channels, (B, groups), by ``self.network``.
 
         It is asked in evaluation mode, and must leave no trace: no moving average, no report.
 
         Parameters
         ----------
-        data : Tensor
-            (B, channels, *spatial).
-        target : Any
-            ``target`` of nnU-Net's batches.
+        batch : dict
+            Of the trainer's loader, on the device of the network; of its ``data``, parts may be erased.
         """
         raise NotImplementedError(f"{type(self).__name__} has to say what the loss of a sample is (sample_losses)")
 
@@ -100,14 +98,13 @@ class MaskedSteps:
         beyond = self.num_input_channels - len(values)
         return torch.tensor([*values, *[0.0] * beyond], device=self.device)
 
-    def task_losses(self, data: Tensor, target: Any) -> Tensor:
+    def task_losses(self, batch: dict[str, Any]) -> Tensor:
         """Return `sample_losses` in evaluation mode and as floats."""
-        target = to_device(target, self.device)
         was_training = self.network.training
         self.network.eval()
         try:
             with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-                return self.sample_losses(data, target).float()
+                return self.sample_losses(batch).float()
         finally:
             self.network.train(was_training)
 
@@ -125,6 +122,7 @@ class MaskedSteps:
 
     def train_step(self, batch: dict) -> dict:
         """Train on the batch, in which the mask agent learns, then on its aided images; the loss is the first one's."""
+        batch = to_device(batch, self.device)  # once, and not for every loss
         result = super().train_step(batch)
         if self.agents[NAME].is_on:
             self._train_on_aided(batch)
@@ -132,15 +130,15 @@ class MaskedSteps:
 
     def _train_on_aided(self, batch: dict) -> None:
         """Train on the aided images that keep enough, and log what all of them keep."""
-        data = batch["data"].to(self.device, non_blocking=True)
-        kept = self.agents[NAME].keep(data, batch["target"])
+        kept = self.agents[NAME].keep(batch)
         shares = kept.flatten(2).float().mean(-1)
         is_used = (shares >= self.settings.masks.smallest_kept).all(1)
         values = {"mask_kept": shares.mean(), "mask_skipped": 1 - is_used.float().mean(), "mask_aided_loss": np.nan}
         rows = is_used.nonzero().flatten().tolist()
         if rows:
-            aided = {**batch, "data": erase(data, ~kept, self.mask_groups(), self._erased_values), IS_AIDED: True}
-            values["mask_aided_loss"] = float(super().train_step(take_rows(aided, rows))["loss"])
+            data = erase(batch["data"], ~kept, self.mask_groups(), self._erased_values)
+            aided = take_rows({**batch, "data": data, IS_AIDED: True}, rows)
+            values["mask_aided_loss"] = float(super().train_step(aided)["loss"])
         self.log_step(values)
 
     def own_panels(self) -> Sequence[Panel]:
@@ -152,11 +150,13 @@ class MaskedSteps:
         ]
 
 
-def to_device(target: Any, device: torch.device) -> Any:
-    """Return nnU-Net's target, a tensor or one per scale, on a device."""
-    if isinstance(target, list | tuple):
-        return [to_device(scale, device) for scale in target]
-    return target.to(device, non_blocking=True)
+def to_device(value: Any, device: torch.device) -> Any:
+    """Return a batch with all of its tensors on a device, also those in lists (deep supervision)."""
+    if isinstance(value, dict):
+        return {key: to_device(each, device) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_device(each, device) for each in value]
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
 
 
 def take_rows(value: Any, rows: Sequence[int]) -> Any:

@@ -27,13 +27,13 @@ def make(agent_class=MaskAgent, losses=None, channels=1, groups=((0,),), config=
     return agent
 
 
-def bright_losses(data, target):
+def bright_losses(batch):
     """A loss that rises as the upper left quarter is erased."""
-    return -data[:, :, :4, :4].abs().mean((1, 2, 3))[:, None]
+    return -batch["data"][:, :, :4, :4].abs().mean((1, 2, 3))[:, None]
 
 
 def report(channels=1, **entries):
-    return StepReport({"data": torch.randn(4, channels, 8, 8), "target": torch.zeros(4, 1), **entries}, 0.0, 0.5)
+    return StepReport({"data": torch.randn(4, channels, 8, 8), **entries}, 0.0, 0.5)
 
 
 # ---- equations -------------------------------------------------------------------------------------------------------
@@ -101,8 +101,8 @@ def test_reward_is_the_rise_of_the_loss():
     agent, batch = make(), report().batch
     corner = torch.zeros(1, 4, 2, 2, dtype=torch.bool)
     corner[..., 0, 0] = True
-    rewards, possible = agent.rewards(batch["data"], None, torch.cat((corner, ~corner)))
-    torch.testing.assert_close(rewards[0], -bright_losses(batch["data"], None)[:, 0])
+    rewards, possible = agent.rewards(batch, torch.cat((corner, ~corner)))
+    torch.testing.assert_close(rewards[0], -bright_losses(batch)[:, 0])
     torch.testing.assert_close(rewards[1], torch.zeros(4))
     # One voxel stays, lest the image looks like an absent one.
     assert (possible > 0.5 * rewards[0]).all()
@@ -114,7 +114,7 @@ def test_reward_is_the_rise_of_the_loss():
 @pytest.mark.parametrize("agent_class", [MaskAgent, PaperMaskAgent, ScriptMaskAgent])
 def test_gradients_reach_the_policy_and_nothing_else(agent_class):
     task = nn.Sequential(nn.Flatten(), nn.Linear(64, 1))
-    agent = make(agent_class, lambda data, target: task(data))
+    agent = make(agent_class, lambda batch: task(batch["data"]))
     if agent_class is not MaskAgent:
         agent.baseline = 5.0
     before = [parameter.clone() for parameter in agent.policy.parameters()]
@@ -122,8 +122,7 @@ def test_gradients_reach_the_policy_and_nothing_else(agent_class):
     assert all(parameter.grad is None for parameter in task.parameters())
     assert any(not torch.equal(a, b) for a, b in zip(before, agent.policy.parameters(), strict=True))
     assert set(logged) == {key for panel in agent.panels for key in panel.keys}
-    agent.keep(torch.randn(4, 1, 8, 8), None)
-    assert not agent.keep(torch.randn(4, 1, 8, 8), None).requires_grad
+    assert not agent.keep(report().batch).requires_grad
 
 
 @pytest.mark.parametrize("change", [{IS_AIDED: True}, {"is_on": False}, {"losses": torch.inf}])
@@ -131,7 +130,7 @@ def test_nothing_is_learnt_from_aided_images_before_its_time_or_from_an_overflow
     agent = make()
     agent.is_on = change.get("is_on", True)
     if "losses" in change:
-        agent.losses = lambda data, target: torch.full((len(data), 1), torch.inf)
+        agent.losses = lambda batch: torch.full((len(batch["data"]), 1), torch.inf)
     before = {name: value.clone() for name, value in agent.policy.state_dict().items()}
     agent.learn(report(**{IS_AIDED: True} if IS_AIDED in change else {}))
     assert all(torch.equal(value, before[name]) for name, value in agent.policy.state_dict().items())
@@ -140,7 +139,8 @@ def test_nothing_is_learnt_from_aided_images_before_its_time_or_from_an_overflow
 def test_each_group_has_a_mask_of_its_own():
     """The reward of a group follows from its own mask, and the policy sees a group alone."""
 
-    def losses(data, target):
+    def losses(batch):
+        data = batch["data"]
         # A fully erased branch must look present, in whatever the network is asked.
         assert not absent_channels(data, groups, torch.zeros(3)).any()
         return -data[:, :2, :4, :4].abs().flatten(2).mean(2)
@@ -156,13 +156,13 @@ def test_each_group_has_a_mask_of_its_own():
     assert not views[1, [0, 2]].any()
     actions = torch.zeros(1, 10, 2, 2, dtype=torch.bool)
     actions[0, 3, 0, 0] = True  # the second group of the second image
-    rewards, possible = agent.rewards(data, None, actions)
+    rewards, possible = agent.rewards({"data": data}, actions)
     assert rewards[0].nonzero().flatten().tolist() == [3]
     assert (possible > 0).all()
-    kept = agent.keep(data, None)
+    kept = agent.keep({"data": data})
     assert kept.shape == (5, 2, 8, 8)
     assert not torch.equal(kept[:, 0], kept[:, 1])
-    agent.learn(StepReport({"data": data, "target": None}, 0.0, 0.5))
+    agent.learn(StepReport({"data": data}, 0.0, 0.5))
 
 
 @pytest.mark.parametrize("agent_class", [MaskAgent, PaperMaskAgent])

@@ -66,8 +66,8 @@ class Task:
         F.cross_entropy(self.network(images), classes).backward()
         self.optimizer.step()
 
-    def losses(self, images, classes):
-        return F.cross_entropy(self.network(images), classes, reduction="none")[:, None]
+    def losses(self, batch):
+        return F.cross_entropy(self.network(batch["data"]), batch["target"], reduction="none")[:, None]
 
 
 def search(source, seed, steps, **settings):
@@ -81,8 +81,9 @@ def search(source, seed, steps, **settings):
     for _ in range(steps):
         images, classes, _ = squares(BATCH, generator)
         task.step(images, classes)
-        agent.learn(StepReport({"data": images, "target": classes}, 0.0, 0.5))
-        kept = agent.keep(images, classes)
+        batch = {"data": images, "target": classes}
+        agent.learn(StepReport(batch, 0.0, 0.5))
+        kept = agent.keep(batch)
         used = kept.flatten(1).float().mean(1) >= config.smallest_kept
         if used.any():
             task.step(erase(images, ~kept, [[0]], BLANK)[used], classes[used])

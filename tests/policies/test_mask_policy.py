@@ -39,11 +39,11 @@ def test_every_cell_has_a_logit_and_every_voxel_that_of_its_cell(patch_size, edg
         assert torch.equal(voxels[(slice(None), *voxel)], logits[(slice(None), *cell)])
 
 
-def test_a_new_policy_erases_about_as_much_as_it_is_told():
-    images = torch.randn(8, 1, 32, 32)
-    for probability in (0.2, 0.5, 0.9):
-        policy = MaskPolicy(1, (32, 32), (4, 4), initial_probability=probability)
-        assert float(torch.sigmoid(policy(images).detach()).mean()) == pytest.approx(probability, abs=0.05)
+def test_a_new_policy_is_undecided():
+    for seed in range(10):
+        torch.manual_seed(seed)
+        probabilities = torch.sigmoid(MaskPolicy(1, (32, 32), (4, 4))(torch.randn(8, 1, 32, 32)))
+        assert 0.1 < probabilities.detach().mean() < 0.9
 
 
 def test_the_smaller_last_cell_is_no_darker_than_the_others():

@@ -170,7 +170,8 @@ class Keeping:
     def __init__(self, trainer, shares):
         size = trainer.configuration_manager.patch_size
 
-        def keep(data, target):
+        def keep(batch):
+            data = batch["data"]
             masks = torch.zeros(len(data), len(shares[0]), *size, dtype=torch.bool)
             for sample, of_groups in enumerate(shares):
                 for group, share in enumerate(of_groups):
@@ -205,10 +206,10 @@ def test_one_mask_per_branch_of_unpaired_data(begin):
     assert len(aided) == 1
     assert [int((aided != blank_of(trainer))[0, c].sum()) / aided[0, 0].numel() for c in range(2)] == [0.5, 0.25]
     with torch.no_grad():
-        losses = trainer.task_losses(batch["data"], batch["target"])
+        losses = trainer.task_losses(batch)
         changed = batch["data"].clone()
         changed[0, 1] = torch.randn_like(changed[0, 1])
-        after = trainer.task_losses(changed, batch["target"])
+        after = trainer.task_losses({**batch, "data": changed})
     assert losses.shape == (2, 2)
     assert (after != losses).tolist() == [[False, True], [False, False]]
 
@@ -240,7 +241,7 @@ def test_rewards_move_nothing_of_the_task(begin, base):
     trainer.optimizer.zero_grad(set_to_none=True)
     trainer.loss.report = "untouched"
     with torch.no_grad():
-        trainer.task_losses(batch["data"], batch["target"])
+        trainer.task_losses(batch)
     assert are_equal(before[0], weights(trainer.module))
     assert str(before[1]) == str(trainer.extra_state())
     assert trainer.loss.report == "untouched"
@@ -253,7 +254,7 @@ def test_losses_of_samples_are_those_of_nnunet(begin):
     trainer = begin(APGATrainer)
     batch = random_batch(trainer)
     with torch.no_grad():
-        losses = trainer.task_losses(batch["data"], batch["target"])
+        losses = trainer.task_losses(batch)
         for row in range(2):
             one = {"data": batch["data"][[row]], "target": [scale[[row]] for scale in batch["target"]]}
             trainer.network.eval()
