@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rl_nnunet.agents.masks import MaskConfig
+from rl_nnunet.trainers.classification_settings import ClassificationSettings
 from rl_nnunet.trainers.rl_xalign_settings import RLXAlignSettings
 from rl_nnunet.training.settings import TrainerSettings
 
@@ -24,4 +25,9 @@ class APGASettings(TrainerSettings):
 
 @dataclass(frozen=True)
 class APGARLXAlignSettings(APGASettings, RLXAlignSettings):
+    """Both kinds of settings."""
+
+
+@dataclass(frozen=True)
+class APGAClassificationSettings(APGASettings, ClassificationSettings):
     """Both kinds of settings."""

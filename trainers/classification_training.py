@@ -89,7 +89,7 @@ class ClassificationTraining:
     def _build_loss(self) -> ClassificationLoss:
         return ClassificationLoss()
 
-    def sample_losses(self, output: Any, labels: Tensor) -> Tensor:
+    def losses_of(self, output: Any, labels: Tensor) -> Tensor:
         """Return the loss of each sample, (B,), of what the network returns in training or evaluation."""
         return ClassificationLoss().per_sample(self.decision_of(output), labels)
 
@@ -168,7 +168,7 @@ class ClassificationTraining:
         with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
             logits = self.decision_of(self.network(batch["data"].to(self.device, non_blocking=True))).float()
         return {
-            "loss": self.sample_losses(logits, labels).cpu().numpy(),
+            "loss": self.losses_of(logits, labels).cpu().numpy(),
             "labels": labels.cpu().numpy(),
             "probabilities": torch.softmax(logits, 1).cpu().numpy(),
         }

@@ -15,6 +15,14 @@ from rl_nnunet.trainers.apga_ablations import (
     APGATrainerPaper,
     APGATrainerScriptLoss,
 )
+from rl_nnunet.trainers.apga_classification_trainer import (
+    APGAClassificationTrainer,
+    APGAClassificationTrainerCutout,
+    APGAClassificationTrainerGradCAM,
+    APGAClassificationTrainerNone,
+    APGAClassificationTrainerPaper,
+    APGAClassificationTrainerScriptLoss,
+)
 from rl_nnunet.trainers.apga_trainer import APGARLXAlignTrainer, APGATrainer
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import (
@@ -72,6 +80,12 @@ TRAINERS = (
     APGATrainerGradCAM,
 )
 CLASSIFICATION_TRAINERS = (
+    APGAClassificationTrainer,
+    APGAClassificationTrainerPaper,
+    APGAClassificationTrainerScriptLoss,
+    APGAClassificationTrainerNone,
+    APGAClassificationTrainerCutout,
+    APGAClassificationTrainerGradCAM,
     ClassificationTrainer,
     IntraInterClassificationTrainer,
     IntraInterClassificationTrainerNoInter,

@@ -89,6 +89,23 @@ def test_training_writes_what_nnunet_and_we_promise(trained, trainer):
     assert network.endswith("IntraInterClassifier" if "IntraInter" in trainer else "ClassificationNet")
 
 
+def test_masks_around_a_classifier(grades, tmp_path):
+    """The mask agent learns beside the classifier, and a prediction knows nothing of it."""
+    grades.train("ShortAPGAClassification", plans=PLANS, **SEED)
+    checkpoint = load(fold_of(grades, "ShortAPGAClassification"))
+    assert set(checkpoint["rl_nnunet"]["agents"]) == {"mask"}
+    assert not any("mask" in name for name in checkpoint["network_weights"])
+    kept, erased = (checkpoint["logging"][key] for key in ("mask_kept", "mask_erased"))
+    assert np.isnan(kept[0])  # the first half of the epochs is without masks
+    assert 0 < kept[1] < 1
+    assert 0 < erased[1] < 1
+    table = tmp_path / "predictions.csv"
+    classify(grades, "ShortAPGAClassification", table, "-i", grades.raw / "imagesTr", "-s", grades.raw / "labelsTr")
+    rows = {row["case"]: row for row in csv.DictReader(table.open())}
+    for case, found in validation(grades, "ShortAPGAClassification")["cases"].items():
+        assert rows[case]["prediction"] == found["prediction"]
+
+
 def test_the_agents_are_trained(trained):
     checkpoint = load(fold_of(trained, "ShortIntraInterClassification"))
     assert set(checkpoint["rl_nnunet"]["agents"]) == {"intra", "inter"}

@@ -12,6 +12,7 @@ from rl_nnunet.trainers.apga_ablations import (
     APGATrainerPaper,
     APGATrainerScriptLoss,
 )
+from rl_nnunet.trainers.apga_classification_trainer import APGAClassificationTrainer
 from rl_nnunet.trainers.apga_trainer import APGARLXAlignTrainer, APGATrainer
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
@@ -77,6 +78,7 @@ ShortIntraInter = short(
 ShortNoInter = short("ShortNoInter", IntraInterTrainerNoInter)
 ShortNoAgents = short("ShortNoAgents", IntraInterTrainerNoAgents)
 ShortIntraInterSGD = short("ShortIntraInterSGD", IntraInterTrainerSGD)
+ShortAPGAClassification = short("ShortAPGAClassification", APGAClassificationTrainer)
 ShortClassification = short("ShortClassification", ClassificationTrainer)
 ShortIntraInterClassification = short(
     "ShortIntraInterClassification",
