@@ -48,8 +48,8 @@ def _as_permutation_and_flips(matrix: np.ndarray) -> tuple[tuple[int, ...], tupl
     return tuple(source_axes.tolist()), tuple(flipped)
 
 
-# Plain tuples, so that torch.compile sees constants.
 _MATRICES = {dimension: _generate_matrices(dimension) for dimension in (2, 3)}
+# Plain tuples, so that torch.compile sees constants; it would make arrays that it meets writable.
 _ACTIONS = {dimension: tuple(map(_as_permutation_and_flips, _MATRICES[dimension])) for dimension in (2, 3)}
 _INDEX = {_key(matrix): index for group in _MATRICES.values() for index, matrix in enumerate(group)}
 
@@ -261,14 +261,14 @@ def _permute(x: Tensor, source_axes: tuple[int, ...]) -> Tensor:
 
 
 def _check_dimension(dimension: int) -> None:
-    if dimension not in _MATRICES:
+    if dimension not in _ACTIONS:
         raise ValueError(f"Rotations are defined in 2 and 3 dimensions, not in {dimension}.")
 
 
 def _check_index(index: int, dimension: int) -> None:
     _check_dimension(dimension)
-    if not 0 <= index < len(_MATRICES[dimension]):
-        raise ValueError(f"There is no rotation {index} among {len(_MATRICES[dimension])}.")
+    if not 0 <= index < len(_ACTIONS[dimension]):
+        raise ValueError(f"There is no rotation {index} among {len(_ACTIONS[dimension])}.")
 
 
 def _check_axes(x: Tensor, dimension: int) -> None:

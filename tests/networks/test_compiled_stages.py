@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from rl_nnunet.policies.rotations import rotation_matrices
+
 
 @pytest.mark.parametrize(("mode", "dimension"), [("train", 3), ("eval", 2)])
 def test_no_graph_break_between_the_stages(tiny_network, mode, dimension):
@@ -15,4 +17,5 @@ def test_no_graph_break_between_the_stages(tiny_network, mode, dimension):
     found = torch._dynamo.explain(network._encode)(stems, links)
     assert found.graph_break_count == 0, [reason.reason for reason in found.break_reasons]
     assert found.graph_count == 1
+    assert not rotation_matrices(dimension).flags.writeable  # a compiler would have made it so, had it met the array
     torch._dynamo.reset()
