@@ -63,9 +63,25 @@ def test_a_step_of_the_weight_agents_waits_for_what_the_algorithm_needs(start, s
         trainer.train_step(random_batch(trainer, {}, targets=1))
     # The counters of Adam's steps lie on the host, and whether to explore is drawn there.
     places = {n: c for n, c in synchronizations.places.items() if n not in ("nnUNetTrainer.train_step",
-                                                                            "intra_inter_net.forward")}  # fmt: skip
+                                                                            "iterated_net.forward")}  # fmt: skip
     assert places == {
         "patches.rows_of": 1,  # which modalities the samples have decides what runs
         "iterated_loss.forward": 1,  # all that is reported
         **({"weights.learn": 2} if share else {}),  # per agent, whether the rewards are numbers
+    }
+
+
+def test_a_step_of_the_selection_agent_waits_for_what_the_algorithm_needs(start):
+    planned = {"agents": ["selection"], "iterations": 0, "exploration_share": 1.0}
+    trainer = start(IntraInterTrainer, [("plans", (*KWARGS, name), value) for name, value in planned.items()])
+    trainer.on_train_epoch_start()
+    trainer.train_step(random_batch(trainer, {}, targets=1))
+    with Synchronizations() as synchronizations:
+        trainer.train_step(random_batch(trainer, {}, targets=1))
+    # Minibatches and whether to try are drawn on the host, where the counters of Adam's steps lie, too.
+    on_host = ("nnUNetTrainer.train_step", "intra_inter_net._forward_selecting", "selection._update")
+    assert {name: count for name, count in synchronizations.places.items() if name not in on_host} == {
+        "patches.rows_of": 1,
+        "iterated_loss.forward": 1,
+        "selection.learn": 1,  # whether the rewards are numbers
     }
