@@ -8,7 +8,7 @@ same reward. An episode ends with iteration T.
 In our rewards, p_t is that of drawn actions minus that of the mean ones on the same batch. The paper's p_t says more of
 the patch than of the action. Two agents whose weights have a known best (32 channels, 4 modalities, one reward; samples
 of different difficulty) fell short of it by this much after 40,000 iterations of a sample, two seeds each
-(benchmarks/weight_agents.py):
+(benchmarks/weight_agents.py, updates of 96 transitions):
 
 =========================================  ==============  ===============
 reward and exploration                     intra           inter
@@ -43,7 +43,7 @@ WEIGHT_PPO = PPOConfig(
     discount=0.1, weight_decay=1e-5, entropy_weight=0.0, transitions_per_update=48, minibatch_size=24
 )
 """Discount and weight decay of section 2.3 and 3.1. The paper's learning rate, 1e-2, with updates of 64 transitions,
-moved an agent of 32 channels by 7 nats and more an update under rewards that were noise; with ours it is 0.03
+moved an agent of 32 channels by 7 nats and more an update under rewards that were noise; with ours it is 0.02
 (benchmarks/weight_agents.py). There is no exploration bonus: the entropy of a Gaussian has no bound, so that a bonus
 would widen it for ever where the rewards are small."""
 
