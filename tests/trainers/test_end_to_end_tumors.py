@@ -135,6 +135,20 @@ def test_ablation_trains_and_predicts(tumors, tmp_path, trainer):
 
 
 @pytest.mark.slow
+def test_selection_agent_predicts_and_goes_on_after_a_kill(tumors, tmp_path):
+    folds = []
+    for name in ("whole", "killed"):
+        project = tumors.with_results(tmp_path / name)
+        if name == "killed":
+            kill_in_epoch_1(project, "ShortSelection", INTRA_INTER, **SEED)
+        project.train("ShortSelection", *(["--c"] if name == "killed" else []), plans=INTRA_INTER, **SEED)
+        folds.append(project.model("ShortSelection", INTRA_INTER) / "fold_0")
+    assert_predicts(project, "ShortSelection", tmp_path / "predictions", INTRA_INTER)
+    assert len(load(folds[0])["rl_nnunet"]["agents"]["selection"]["memory"]["rewards"]) > 0
+    assert_equal(*(comparable(fold) for fold in folds))
+
+
+@pytest.mark.slow
 def test_rl_xalign_on_regions_with_a_missing_sequence(tumors, tmp_path):
     tumors.plan("RLXAlignSmallPlanner")
     project = tumors.with_results(tmp_path / "results")

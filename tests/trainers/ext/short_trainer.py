@@ -15,7 +15,11 @@ from rl_nnunet.trainers.apga_ablations import (
 from rl_nnunet.trainers.apga_classification_trainer import APGAClassificationTrainer
 from rl_nnunet.trainers.apga_trainer import APGARLXAlignTrainer, APGATrainer
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
-from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerNoInter
+from rl_nnunet.trainers.intra_inter_ablations import (
+    IntraInterTrainerNoAgents,
+    IntraInterTrainerNoInter,
+    IntraInterTrainerSelection,
+)
 from rl_nnunet.trainers.intra_inter_classification_trainer import (
     IntraInterClassificationTrainer,
     IntraInterClassificationTrainerNoAgents,
@@ -76,6 +80,7 @@ ShortIntraInter = short(
     architecture={"exploration_share": 1.0},
 )
 ShortNoInter = short("ShortNoInter", IntraInterTrainerNoInter)
+ShortSelection = short("ShortSelection", IntraInterTrainerSelection)
 ShortNoAgents = short("ShortNoAgents", IntraInterTrainerNoAgents)
 ShortIntraInterSGD = short("ShortIntraInterSGD", IntraInterTrainerSGD)
 ShortAPGAClassification = short("ShortAPGAClassification", APGAClassificationTrainer)
