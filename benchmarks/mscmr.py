@@ -168,13 +168,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--rows", nargs="+", default=ROWS, help="ablations of RLXAlignTrainer are rows, too")
     parser.add_argument("--few", type=few, nargs="+", default=[Labels()], help="such as bSSFP=4; default: all labels")
+    parser.add_argument("--sgd", action="store_true", help="keep the trainers' optimizers, in place of AdamW")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
-    place = Workplace(arguments.output, arguments.device)
+    place = Workplace(arguments.output, arguments.device, arguments.sgd)
     if not place.path("nnUNet_preprocessed", DATASETS["LGE"], f"{STOCK}_{CONFIGURATION}").is_dir():
         convert(place, real_data("mscmr"))
         plan(place)
-    file = place.root / "dice.csv"
+    file = place.root / ("dice_sgd.csv" if arguments.sgd else "dice.csv")
     done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
     for seed in arguments.seeds:
         for labels in arguments.few:

@@ -175,6 +175,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--cases", type=int, default=20, help="training phantoms")
     parser.add_argument("--noise_sequence", help="this sequence of the phantoms is pure noise")
     parser.add_argument("--weights_only", action="store_true", help="report the inter agent's weights, no Dice")
+    parser.add_argument("--sgd", action="store_true", help="keep the trainers' optimizers, in place of AdamW")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     return parser.parse_args()
 
@@ -182,7 +183,7 @@ def parse() -> argparse.Namespace:
 def main() -> None:
     """Run what is missing and print the tables."""
     arguments = parse()
-    place, data = Workplace(arguments.output, arguments.device), DATA[arguments.data]
+    place, data = Workplace(arguments.output, arguments.device, arguments.sgd), DATA[arguments.data]
     os.environ.update(place.variables)  # the predictor runs in this process
     if not place.path("nnUNet_preprocessed", data.dataset, f"{STOCK}.json").is_file():
         if arguments.data == "phantom":
@@ -202,7 +203,9 @@ def main() -> None:
             dice = dice_of(place, data, model)
             subsets.append({**run, **dice["mean"]})
             structures.append({**run, **dice.loc["mean"]})
-            pd.DataFrame(subsets).to_csv(place.root / "subsets.csv", index=False)
+            pd.DataFrame(subsets).to_csv(
+                place.root / ("subsets_sgd.csv" if arguments.sgd else "subsets.csv"), index=False
+            )
             print(subsets[-1], flush=True)
     if not rows:
         return

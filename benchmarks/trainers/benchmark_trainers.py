@@ -1,8 +1,9 @@
 """Trainers with a schedule from the environment, so that all rows of a table have seen the same number of patches.
 
 Each is named after its trainer with ``Benchmark`` behind it. The number of steps is read from ``BENCHMARK_STEPS``. All
-train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs thousands of iterations, which a CPU does
-not have. The final validation is left out: tables are about held-out cases.
+train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs thousands of iterations, which a CPU
+seldom has. With ``BENCHMARK_SGD``, they keep the optimizer of their trainer. The final validation is left out: tables
+are about held-out cases.
 
 With equal seeds, all trainers start from the same weights (of the parts that they share) and see the same patches: what
 the network and the agents draw while they train does not shift what the loader and the augmentation draw. With
@@ -26,9 +27,10 @@ STEPS_PER_EPOCH = 50
 
 
 def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
-    """Return a subclass with the schedule and the seed of the environment."""
+    """Return a subclass with the schedule, the optimizer and the seed of the environment."""
+    optimizer = () if os.environ.get("BENCHMARK_SGD") else (AdamW,)
 
-    class Scheduled(NoMirroring, AdamW, base):
+    class Scheduled(NoMirroring, *optimizer, base):
         def __init__(
             self,
             plans: dict,
