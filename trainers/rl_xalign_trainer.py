@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import Tensor
 
-from rl_nnunet.agents.agent import Agent
+from rl_nnunet.agents.agent import Agent, ValidationReport
 from rl_nnunet.agents.pose import PoseAgent, PoseReport
 from rl_nnunet.agents.rewards import anatomical_similarities, label_cube, sample_labels
 from rl_nnunet.dataloading.augmenter import start_augmenter
@@ -252,6 +253,11 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
         dice = np.divide(2 * tp, denominator, out=np.full(tp.shape, np.nan), where=denominator > 0)
         for name, values in zip(self.layout.names, dice, strict=True):
             self.logger.log(f"pseudo_dice_{name}", mean(values), self.current_epoch)
+
+    def describe_validation(self) -> ValidationReport:
+        """Return what the agents learn from at the end of an epoch, with the pseudo Dice of every branch alone."""
+        scores = {name: self.logger.get_value(f"pseudo_dice_{name}", step=-1) for name in self.layout.names}
+        return replace(super().describe_validation(), branch_scores=scores)
 
     # ---- checkpoints -----------------------------------------------------------------------------------------------
 

@@ -8,14 +8,15 @@ An agent plugs into any trainer with `rl_nnunet.training.agent_training.AgentTra
         def learn(self, report):
             return {"watched_loss": report.loss}
 
+It learns from training steps, from the validations at the ends of epochs, or from both.
+
 A *policy* decides and belongs to the network where the network asks it (`rl_nnunet.policies`); its agent trains it.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -42,8 +43,28 @@ class StepReport:
     progress: float
 
 
-class Agent(ABC):
-    """One learner beside the network. What is not abstract has a default that does nothing.
+@dataclass(frozen=True)
+class ValidationReport:
+    """What the validation at the end of an epoch found.
+
+    Parameters
+    ----------
+    score : float
+        By whose average over epochs nnU-Net chooses its best checkpoint: the pseudo Dice, or the balanced accuracy of a
+        classifier; in [0, 1], NaN where nothing could be judged.
+    progress : float
+        Fraction of the epochs that are over, this one not included, in [0, 1).
+    branch_scores : mapping of str to float
+        The pseudo Dice of every branch alone, by name, likewise; empty where the network has no branches.
+    """
+
+    score: float
+    progress: float
+    branch_scores: Mapping[str, float] = field(default_factory=dict)
+
+
+class Agent:
+    """One learner beside the network. Everything has a default that does nothing.
 
     Attributes
     ----------
@@ -57,13 +78,17 @@ class Agent(ABC):
         """Return the batch that the network is to be trained on, by default the given one."""
         return batch
 
-    @abstractmethod
     def learn(self, report: StepReport) -> dict[str, float | Tensor]:
         """Learn from a step; return its values of the log keys, as far as there are any, numbers or 0-d tensors."""
+        return {}
+
+    def learn_from_validation(self, report: ValidationReport) -> dict[str, float]:
+        """Learn from an epoch's validation; return the epoch's values of the log keys whose panel has no reduction."""
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a restart needs and the network's weights do not hold."""
         return {}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: B027 - most have nothing to restore
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""

@@ -7,14 +7,14 @@ of which only the important part is left. A *mask source* says what is left. The
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor
 
-from rl_nnunet.agents.agent import Agent, StepReport
+from rl_nnunet.agents.agent import Agent
 
 MaskKind = Literal["sampled", "paper", "script", "none", "cutout", "grad_cam"]
 SampleLosses = Callable[[dict[str, Any]], Tensor]
@@ -81,7 +81,7 @@ class MaskConfig:
                 raise ValueError(f"MaskConfig: {name} is out of range: {getattr(self, name)}.")
 
 
-class MaskSource(Agent):
+class MaskSource(Agent, ABC):
     """Says which part of an image is kept.
 
     Attributes
@@ -101,7 +101,3 @@ class MaskSource(Agent):
         batch : dict
             With the original images, ``data`` (B, channels, *spatial), on the device of the network.
         """
-
-    def learn(self, report: StepReport) -> dict[str, float | Tensor]:
-        """Learn nothing; the mask agent does."""
-        return {}

@@ -20,7 +20,7 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from torch import Tensor, distributed, nn
 from torch._dynamo import OptimizedModule
 
-from rl_nnunet.agents.agent import Agent, StepReport
+from rl_nnunet.agents.agent import Agent, StepReport, ValidationReport
 from rl_nnunet.dataloading.repeatable import make_repeatable
 from rl_nnunet.files import new_file
 from rl_nnunet.progress_plot import Panel, merge_panels, plot_progress, reduce_steps
@@ -84,6 +84,10 @@ class AgentTraining(Scheduled):
     def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[StepReport, dict[str, float | Tensor]]:
         """Return what the agents learn from, and the step's values of the trainer's own log keys."""
         return StepReport(batch, loss, self.progress), {}
+
+    def describe_validation(self) -> ValidationReport:
+        """Return what the agents learn from at the end of an epoch."""
+        return ValidationReport(self.logger.get_value("mean_fg_dice", step=-1), self.progress)
 
     def extra_state(self) -> dict[str, Any]:
         """Return what a restart needs besides network, optimizer, agents and random state."""
@@ -170,7 +174,11 @@ class AgentTraining(Scheduled):
             self.logger.log(key, value, self.current_epoch)
 
     def on_epoch_end(self) -> None:
-        """Finish the epoch as nnU-Net does; print and draw what trainer and agents did."""
+        """Let the agents learn from the validation, then finish the epoch as nnU-Net does; print and draw all of it."""
+        report = self.describe_validation()
+        for agent in self.agents.values():
+            for key, value in agent.learn_from_validation(report).items():
+                self.logger.log(key, value, self.current_epoch)
         panels = self.panels
         for panel in merge_panels(panels):
             values = (f"{key} {np.round(self.logger.get_value(key, step=-1), decimals=4)}" for key in panel.keys)

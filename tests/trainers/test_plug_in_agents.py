@@ -25,7 +25,11 @@ SCHEDULE = {"num_epochs": 2, "num_iterations_per_epoch": 3, "num_val_iterations_
 
 
 class StepCounter(Agent):
-    panels = (Panel("steps", "number", ("counted_steps",), last), Panel("loss seen", "loss", ("seen_loss",)))
+    panels = (
+        Panel("steps", "number", ("counted_steps",), last),
+        Panel("loss seen", "loss", ("seen_loss",)),
+        Panel("validation seen", "Dice", ("seen_score", "seen_branches"), None),
+    )
 
     def __init__(self):
         self.steps = 0
@@ -36,6 +40,9 @@ class StepCounter(Agent):
 
     def learn(self, report):
         return {"counted_steps": self.steps, "seen_loss": report.loss}
+
+    def learn_from_validation(self, report):
+        return {"seen_score": report.score, "seen_branches": len(report.branch_scores)}
 
     def state_dict(self):
         return {"steps": self.steps}
@@ -108,6 +115,8 @@ def test_an_agent_plugs_into_any_trainer(request, quick, trainer_class, data, pl
     log = trainer.logger.local_logger.my_fantastic_logging
     assert log["counted_steps"] == [3, 6]
     assert log["seen_loss"] == pytest.approx([float(loss) for loss in log["train_losses"]], rel=1e-5)
+    assert log["seen_score"] == log["mean_fg_dice"]
+    assert log["seen_branches"] == [2, 2] if trainer_class is CountingRLXAlign else [0, 0]
     assert "counter" in trainer.agents
     assert all(len(log[key]) == 2 for panel in trainer.panels for key in panel.keys)
     folder = trainer.output_folder
