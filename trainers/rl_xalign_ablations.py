@@ -1,9 +1,10 @@
-"""The ablations of RL-U2Net's Table 2 as trainers, and the paper's global policy."""
+"""The ablations of RL-U2Net's Table 2 as trainers, and other choices for its parts."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
+from rl_nnunet.agents.loss_weights import LossWeightConfig
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 
@@ -30,7 +31,13 @@ class RLXAlignTrainerNoAuxLoss(RLXAlignTrainer):
 class RLXAlignTrainerNoAGWD(RLXAlignTrainer):
     """Without AGWD: the branches' losses have equal weights."""
 
-    settings = replace(RLXAlignTrainer.settings, adaptive_weights=None)
+    settings = replace(RLXAlignTrainer.settings, loss_weights=None)
+
+
+class RLXAlignTrainerLossWeightAgent(RLXAlignTrainer):
+    """With an agent in AGWD's place, which weighs the branches' losses by what the validation makes of it."""
+
+    settings = replace(RLXAlignTrainer.settings, loss_weights=LossWeightConfig())
 
 
 class RLXAlignTrainerGlobalPolicy(RLXAlignTrainer):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from rl_nnunet.agents.loss_weights import LossWeightConfig
 from rl_nnunet.agents.pose import SimilarityKind
 from rl_nnunet.agents.ppo import PPOConfig
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeightsConfig
@@ -17,8 +18,9 @@ class RLXAlignSettings(TrainerSettings):
 
     Parameters
     ----------
-    adaptive_weights : AdaptiveWeightsConfig or None
-        AGWD of Dice and cross entropy; None weighs the branches equally.
+    loss_weights : AdaptiveWeightsConfig or LossWeightConfig or None
+        How the branches' losses are weighed: by AGWD, of Dice and of cross entropy; by the loss-weight agent, of both
+        alike; or, None, equally.
     alignment_loss : AlignmentLossConfig or None
         InfoNCE and cosine losses; None leaves them out.
     ppo : PPOConfig
@@ -31,7 +33,7 @@ class RLXAlignSettings(TrainerSettings):
         S of the agents' state and reward, see `rl_nnunet.agents.pose`.
     """
 
-    adaptive_weights: AdaptiveWeightsConfig | None = field(default_factory=AdaptiveWeightsConfig)
+    loss_weights: AdaptiveWeightsConfig | LossWeightConfig | None = field(default_factory=AdaptiveWeightsConfig)
     alignment_loss: AlignmentLossConfig | None = field(default_factory=AlignmentLossConfig)
     ppo: PPOConfig = field(default_factory=lambda: PPOConfig(discount=0.0))
     matched_classes: float = 1.0

@@ -16,13 +16,14 @@ from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, ValidationReport
+from rl_nnunet.agents.loss_weights import LossWeightAgent, LossWeightConfig
 from rl_nnunet.agents.pose import PoseAgent, PoseReport
 from rl_nnunet.agents.rewards import anatomical_similarities, label_cube, sample_labels
 from rl_nnunet.dataloading.augmenter import start_augmenter
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
-from rl_nnunet.losses.branched_loss import BranchedLoss
+from rl_nnunet.losses.branched_loss import BranchedLoss, BranchWeights
 from rl_nnunet.outputs import BranchOutput, to_device
 from rl_nnunet.plans.rl_u2net import RLU2NetPlan
 from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of
@@ -58,24 +59,35 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     # ---- agents and loss -------------------------------------------------------------------------------------------
 
     def build_agents(self) -> dict[str, Agent]:
-        """Return an agent per aligned stage."""
+        """Return an agent per aligned stage, and the one that weighs the losses where there is one."""
         branches, ppo = len(self.layout.branches), self.settings.ppo
-        return {
+        agents: dict[str, Agent] = {
             f"pose_stage{stage}": PoseAgent(int(stage), module.policy, branches, ppo, self.device)
             for stage, module in self.module.xalign.items()
         }
+        weights = self.loss.dice_weights
+        return {**agents, "loss_weights": weights} if isinstance(weights, LossWeightAgent) else agents
 
     def _build_loss(self) -> BranchedLoss:
         """Build the branched loss around nnU-Net's own, taken twice: for Dice alone and for cross entropy alone."""
-        config, branches = self.settings.adaptive_weights, len(self.layout.branches)
+        dice_weights, cross_entropy_weights = self._build_weights()
         return BranchedLoss(
             without_term(super()._build_loss(), "weight_ce"),
             without_term(super()._build_loss(), "weight_dice"),
             self._targets,
-            dice_weights=config and AdaptiveWeights(branches, config),
-            cross_entropy_weights=config and AdaptiveWeights(branches, config),
+            dice_weights=dice_weights,
+            cross_entropy_weights=cross_entropy_weights,
             alignment=self.settings.alignment_loss,
         )
+
+    def _build_weights(self) -> tuple[BranchWeights | None, BranchWeights | None]:
+        """Build what weighs the branches' Dice losses and cross entropies: one agent for both, or AGWD for each."""
+        config = self.settings.loss_weights
+        if isinstance(config, LossWeightConfig):
+            agent = LossWeightAgent(self.layout.names, config)
+            return agent, agent
+        branches = len(self.layout.branches)
+        return config and AdaptiveWeights(branches, config), config and AdaptiveWeights(branches, config)
 
     # ---- data ------------------------------------------------------------------------------------------------------
 
@@ -143,7 +155,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
         return super().train_step(batch)
 
     def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[PoseReport, dict[str, float | Tensor]]:
-        """Return what the agents learn from; log the losses of branches and alignment, and AGWD's weights."""
+        """Return what the agents learn from; log the losses of branches and alignment, and the branches' weights."""
         losses, self.loss.report = self.loss.report, None  # releases the step's feature maps
         output, names = losses.output, self.layout.names
         alignments = dict(zip(map(int, self.module.xalign), output.alignments, strict=False))
@@ -151,8 +163,8 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
         values = {
             "alignment_loss": losses.alignment,
             **{f"train_loss_{names[b]}": value for b, value in losses.segmentation.items()},
-            **{f"agwd_dice_{name}": w for name, w in zip(names, losses.dice_weights, strict=True)},
-            **{f"agwd_cross_entropy_{name}": w for name, w in zip(names, losses.cross_entropy_weights, strict=True)},
+            **{f"dice_weight_{name}": w for name, w in zip(names, losses.dice_weights, strict=True)},
+            **{f"cross_entropy_weight_{name}": w for name, w in zip(names, losses.cross_entropy_weights, strict=True)},
         }
         report = PoseReport(
             batch,
@@ -184,7 +196,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
         return anatomical_similarities(stacked[main, samples], stacked[auxiliary, samples])
 
     def own_panels(self) -> Sequence[Panel]:
-        """Return the branches' losses and pseudo Dice, AGWD's weights and the alignment loss."""
+        """Return the branches' losses and pseudo Dice, the weights of their losses and the alignment loss."""
 
         def per_branch(*keys: str) -> tuple[str, ...]:
             return tuple(f"{key}_{name}" for key in keys for name in self.layout.names)
@@ -192,7 +204,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
         return (
             Panel("training loss per branch", "Dice loss + cross entropy", per_branch("train_loss")),
             Panel("pseudo Dice per branch, other branches withheld", "Dice", per_branch("pseudo_dice"), None),
-            Panel("AGWD weights", "weight", per_branch("agwd_dice", "agwd_cross_entropy")),
+            Panel("weights of the branches' losses", "weight", per_branch("dice_weight", "cross_entropy_weight")),
             Panel("alignment loss", "InfoNCE + cosine", ("alignment_loss",)),
         )
 
@@ -271,7 +283,8 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
             weights.load_state_dict(weights_state)
 
     def _adaptive_weights(self) -> list[AdaptiveWeights]:
-        return [w for w in (self.loss.dice_weights, self.loss.cross_entropy_weights) if w is not None]
+        weights = (self.loss.dice_weights, self.loss.cross_entropy_weights)
+        return [w for w in weights if isinstance(w, AdaptiveWeights)]
 
 
 def without_term(loss: Any, weight: str) -> Any:

@@ -18,14 +18,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.alignment import cosine_embedding, info_nce
 from rl_nnunet.outputs import Alignment, BranchOutput, to_device
 from rl_nnunet.targets import BranchTargets, Target
+
+
+class BranchWeights(Protocol):
+    """What weighs the branches' losses: AGWD, or an agent."""
+
+    def update(self, losses: dict[int, float | Tensor]) -> Tensor:
+        """Account for one step's losses of the branches present; return the weights of all branches, (branches,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -59,7 +67,7 @@ class LossReport:
     segmentation : dict of int to float
         Per present branch the unweighted sum of Dice loss and cross entropy.
     dice_weights, cross_entropy_weights : list of float
-        AGWD's weight of every branch.
+        Weight of every branch.
     alignment : float
         The alignment loss before its weight.
     matched_links : list of int
@@ -86,8 +94,8 @@ class BranchedLoss(nn.Module):
         Map (logits, target) to a scalar. `dice` is nnU-Net's negative soft Dice, in [-1, 0].
     targets : BranchTargets
         How the targets of the branches lie in a batch.
-    dice_weights, cross_entropy_weights : AdaptiveWeights or None
-        AGWD for either term; None weighs all branches equally (the ablation "w/o AGWD").
+    dice_weights, cross_entropy_weights : BranchWeights or None
+        For either term; None weighs all branches equally (the ablation "w/o AGWD").
     alignment : AlignmentLossConfig or None
         None leaves the alignment losses out (the ablation "w/o auxiliary loss").
 
@@ -105,8 +113,8 @@ class BranchedLoss(nn.Module):
         dice: Callable[..., Tensor],
         cross_entropy: Callable[..., Tensor],
         targets: BranchTargets,
-        dice_weights: AdaptiveWeights | None,
-        cross_entropy_weights: AdaptiveWeights | None,
+        dice_weights: BranchWeights | None,
+        cross_entropy_weights: BranchWeights | None,
         alignment: AlignmentLossConfig | None,
     ) -> None:
         super().__init__()
@@ -162,7 +170,7 @@ class BranchedLoss(nn.Module):
         return self.dice(decision, target) + self.cross_entropy(decision, target)
 
     def _balance(
-        self, losses: dict[int, Tensor], values: dict[int, float], weights: AdaptiveWeights | None
+        self, losses: dict[int, Tensor], values: dict[int, float], weights: BranchWeights | None
     ) -> tuple[Tensor, list[float]]:
         if weights is None:
             return sum(losses.values()), [1.0] * self.targets.num_branches

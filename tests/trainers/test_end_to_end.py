@@ -37,7 +37,7 @@ def test_training_writes_what_nnunet_and_we_promise(trained):
     assert checkpoint["trainer_name"] == "ShortTrainer"
     assert set(checkpoint["rl_nnunet"]) == {"agents", "extra", "random_state"}
     log = checkpoint["logging"]
-    for key in ("train_loss_CT", "pseudo_dice_MRI", "agwd_dice_CT", "alignment_loss", "reward_stage2"):
+    for key in ("train_loss_CT", "pseudo_dice_MRI", "dice_weight_CT", "alignment_loss", "reward_stage2"):
         assert len(log[key]) == 2, key
     plans = json.loads((model / "plans.json").read_text())
     architecture = plans["configurations"]["3d_fullres"]["architecture"]
@@ -83,7 +83,14 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_pa
 
     latest, uninterrupted = load(fold, "checkpoint_latest.pth"), comparable(trained.model("ShortTrainer") / "fold_0")
     assert latest["current_epoch"] == 1
-    for key in ("train_losses", "val_losses", "train_loss_CT", "train_loss_MRI", "agwd_dice_MRI", "reward_stage2"):
+    for key in (
+        "train_losses",
+        "val_losses",
+        "train_loss_CT",
+        "train_loss_MRI",
+        "dice_weight_MRI",
+        "reward_stage2",
+    ):
         assert_equal(latest["logging"][key], uninterrupted["logging"][key][:1], key)
 
     killed.train("ShortTrainer", "--c", **SEED)
@@ -119,6 +126,27 @@ def test_ablation_trains_and_predicts(hearts, tmp_path, trainer):
     project.results.parent.mkdir()
     project.train(trainer)
     assert_predicts(project, trainer, tmp_path / "predictions")
+
+
+@pytest.mark.slow
+def test_a_loss_weight_agent_goes_on_as_if_it_had_not_been_killed(hearts, tmp_path):
+    """Its policy has learnt, its weights have an effect, and the stock command predicts with the model."""
+    trainer = "ShortLossWeightAgent"
+    projects = [hearts.with_results(tmp_path / name) for name in ("whole", "killed")]
+    projects[0].train(trainer, **SEED)
+    kill_in_epoch_1(projects[1], trainer, "RLXAlignSmallPlans", **SEED)
+    projects[1].train(trainer, "--c", **SEED)
+    folds = [project.model(trainer) / "fold_0" for project in projects]
+    assert_equal(comparable(folds[1]), comparable(folds[0]))
+
+    checkpoint = load(folds[0])
+    agent, log = checkpoint["rl_nnunet"]["agents"]["loss_weights"], checkpoint["logging"]
+    assert agent["rewards"] == 3
+    assert agent["policy"]["2.weight"].any()
+    assert log["dice_weight_CT"] == log["cross_entropy_weight_CT"]
+    assert log["dice_weight_CT"][0] == 1
+    assert len(set(log["dice_weight_CT"])) > 1
+    assert_predicts(projects[0], trainer, tmp_path / "predictions")
 
 
 @pytest.mark.slow

@@ -29,6 +29,7 @@ from rl_nnunet.trainers.intra_inter_settings import AdamConfig
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
 from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerGlobalPolicy,
+    RLXAlignTrainerLossWeightAgent,
     RLXAlignTrainerNoAGWD,
     RLXAlignTrainerNoAuxLoss,
     RLXAlignTrainerNoCMA,
@@ -71,6 +72,13 @@ ShortNoCMA = short("ShortNoCMA", RLXAlignTrainerNoCMA)
 ShortNoXAlign = short("ShortNoXAlign", RLXAlignTrainerNoXAlign)
 ShortNoAuxLoss = short("ShortNoAuxLoss", RLXAlignTrainerNoAuxLoss)
 ShortNoAGWD = short("ShortNoAGWD", RLXAlignTrainerNoAGWD)
+# Its second reward, at the end of the third epoch, is the first one that it learns from.
+ShortLossWeightAgent = make_trainer(
+    "ShortLossWeightAgent",
+    (Waiting, RLXAlignTrainerLossWeightAgent),
+    __name__,
+    schedule={**TWO_EPOCHS, "num_epochs": 4},
+)
 ShortGlobalPolicy = short("ShortGlobalPolicy", RLXAlignTrainerGlobalPolicy)
 ShortFeatureSimilarity = short("ShortFeatureSimilarity", RLXAlignTrainer, similarity="feature")
 ShortIntraInter = short(
