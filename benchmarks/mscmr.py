@@ -169,9 +169,12 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", default=ROWS, help="ablations of RLXAlignTrainer are rows, too")
     parser.add_argument("--few", type=few, nargs="+", default=[Labels()], help="such as bSSFP=4; default: all labels")
     parser.add_argument("--sgd", action="store_true", help="keep the trainers' optimizers, in place of AdamW")
+    parser.add_argument(
+        "--epoch_steps", type=int, default=50, help="agents that learn from validations need short epochs"
+    )
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
-    place = Workplace(arguments.output, arguments.device, arguments.sgd)
+    place = Workplace(arguments.output, arguments.device, arguments.sgd, arguments.epoch_steps)
     if not place.path("nnUNet_preprocessed", DATASETS["LGE"], f"{STOCK}_{CONFIGURATION}").is_dir():
         convert(place, real_data("mscmr"))
         plan(place)

@@ -54,12 +54,15 @@ class Workplace:
         ``cpu`` or ``cuda``.
     sgd : bool
         Trainings keep the optimizer of their trainer, nnU-Net's SGD for most, in place of AdamW.
+    epoch_steps : int
+        Steps of an epoch.
     """
 
-    def __init__(self, root: Path, device: str, sgd: bool = False) -> None:
+    def __init__(self, root: Path, device: str, sgd: bool = False, epoch_steps: int = 50) -> None:
         self.root = root.resolve()
         self.device = device
         self.sgd = sgd
+        self.epoch_steps = epoch_steps
         self.variables = exports({"nnUNet_extTrainer": str(TRAINERS.resolve())}, self.root)
         for name in DATA_VARIABLES:
             Path(self.variables[name]).mkdir(parents=True, exist_ok=True)
@@ -89,10 +92,12 @@ class Workplace:
     ) -> Path:
         """Train on the training cases of a fold, by default all, and return the model's folder.
 
-        Every number of steps, every seed, every optimizer and every share of samples with a degraded sequence has a
-        folder of results of its own. A finished training is not repeated, and one that was stopped goes on.
+        Every number of steps, every seed, optimizer and length of epochs, and every share of samples with a degraded
+        sequence has a folder of results of its own. A finished training is not repeated, and one that was stopped goes
+        on.
         """
         suffix = (f"_degraded_{degraded}" if degraded else "") + ("_sgd" if self.sgd else "")
+        suffix += f"_epochs_of_{self.epoch_steps}" if self.epoch_steps != 50 else ""
         results = self.path("nnUNet_results", f"{steps}_steps_seed_{seed}{suffix}")
         model = results / dataset / f"{trainer}Benchmark__{plans}__{configuration}"
         if not (model / f"fold_{fold}" / "checkpoint_final.pth").is_file():
@@ -103,6 +108,7 @@ class Workplace:
                 "yes" if goes_on else "no", nnUNet_results=str(results), RL_NNUNET_SEED=str(seed),
                 nnUNet_n_proc_DA="0" if self.device == "cpu" else "12", BENCHMARK_STEPS=str(steps),
                 BENCHMARK_DEGRADED=str(degraded), BENCHMARK_SGD="yes" if self.sgd else "",
+                BENCHMARK_EPOCH_STEPS=str(self.epoch_steps),
             )  # fmt: skip
         return model
 

@@ -1,13 +1,13 @@
 """Trainers with a schedule from the environment, so that all rows of a table have seen the same number of patches.
 
-Each is named after its trainer with ``Benchmark`` behind it. The number of steps is read from ``BENCHMARK_STEPS``. All
-train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99 needs thousands of iterations, which a CPU
-seldom has. With ``BENCHMARK_SGD``, they keep the optimizer of their trainer. The final validation is left out: tables
-are about held-out cases.
+Each is named after its trainer with ``Benchmark`` behind it. The number of steps is read from ``BENCHMARK_STEPS``, that
+of an epoch from ``BENCHMARK_EPOCH_STEPS``. All train with AdamW and without mirroring: nnU-Net's SGD with momentum 0.99
+needs thousands of iterations, which a CPU seldom has. With ``BENCHMARK_SGD``, they keep the optimizer of their trainer.
+The final validation is left out: tables are about held-out cases.
 
 With equal seeds, all trainers start from the same weights (of the parts that they share) and see the same patches: what
-the network and the agents draw while they train does not shift what the loader and the augmentation draw. With
-``BENCHMARK_DEGRADED``, a share of the samples has a degraded sequence.
+the network and the agents draw in a step does not shift what the loader and the augmentation draw (what agents draw at
+the end of an epoch does). With ``BENCHMARK_DEGRADED``, a share of the samples has a degraded sequence.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from degradations import degrade_batch  # nnU-Net has this folder on the path wh
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from rl_nnunet.environment import SEED_VARIABLE
-from rl_nnunet.trainers.schedules import TRAINERS
+from rl_nnunet.trainers.schedules import CLASSIFICATION_TRAINERS, TRAINERS
 from rl_nnunet.training.random_state import seed_everything
 from rl_nnunet.training.schedules import AdamW, NoMirroring
 
-STEPS_PER_EPOCH = 50
+USUAL_EPOCH = 50
 
 
 def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
@@ -40,8 +40,10 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
             device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
         ) -> None:
             super().__init__(plans, configuration, fold, dataset_json, device)
-            self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = STEPS_PER_EPOCH, 1
-            self.num_epochs = int(os.environ["BENCHMARK_STEPS"]) // STEPS_PER_EPOCH
+            epoch = int(os.environ["BENCHMARK_EPOCH_STEPS"])
+            # Agents that learn from validations need many epochs, and more than a batch to be rewarded for.
+            self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = epoch, 1 if epoch == USUAL_EPOCH else 4
+            self.num_epochs = int(os.environ["BENCHMARK_STEPS"]) // epoch
             self.save_every = max(1, self.num_epochs // 10)
 
         def initialize(self) -> None:
@@ -72,4 +74,5 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
     return Scheduled
 
 
-globals().update({f"{base.__name__}Benchmark": with_schedule(base) for base in (nnUNetTrainer, *TRAINERS)})
+BASES = (nnUNetTrainer, *TRAINERS, *CLASSIFICATION_TRAINERS)
+globals().update({f"{base.__name__}Benchmark": with_schedule(base) for base in BASES})
