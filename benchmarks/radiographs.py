@@ -43,7 +43,10 @@ def convert(place: Workplace, file: Path) -> None:
         for index, (image, label) in enumerate(zip(data[f"{part}_images"], data[f"{part}_labels"], strict=True)):
             Image.fromarray(image).save(place.root / "images" / name / CLASSES[label.item()] / f"{name}{index:04d}.png")
     identifier = DATASET[7:10]
-    place.command("rl_nnunet_convert_images_2d", "-i", str(place.root / "images"), "-d", identifier, "-n", DATASET[11:])
+    place.command(
+        "rl_nnunet_convert_images_2d", "-i", str(place.root / "images"), "-d", identifier, "-n", DATASET[11:],
+        "--overwrite",
+    )  # fmt: skip
     place.command(
         "rl_nnunet_plan_and_preprocess", "-d", identifier, "-pl", "ClassificationSmallPlanner", "-c", CONFIGURATION,
         "-npfp", "1", "-np", "1", nnUNet_n_proc_DA="1",
