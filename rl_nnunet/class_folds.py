@@ -64,6 +64,21 @@ def stratified_folds(
     raise InputError(f"The patients cannot be split into {folds} folds that all have every class; make fewer folds.")
 
 
+def possible_folds(
+    labels: Mapping[str, int], names: tuple[str, ...], folds: int, patients: Mapping[str, str] | None = None
+) -> tuple[list[Fold], list[str]]:
+    """Return `stratified_folds`, at most as many as the smallest class has patients, and a notice if they are fewer.
+
+    There are none, which leaves training on all cases, if a class has fewer than two patients. Parameters and errors
+    are those of `stratified_folds`.
+    """
+    possible = min(folds, *patients_per_class(labels, names, patients))
+    if possible < 2:
+        return [], ["a class of fewer than two patients cannot be split into folds; train on all cases (fold all)."]
+    fewer = f"there are {possible} folds in the place of {folds}, as a class has no more patients."
+    return stratified_folds(labels, names, possible, patients), [fewer] * (possible < folds)
+
+
 def nested_folds(
     labels: Mapping[str, int], names: tuple[str, ...], folds: int, patients: Mapping[str, str] | None = None
 ) -> list[Fold]:

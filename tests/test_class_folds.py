@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl_nnunet.class_folds import nested_folds, patients_per_class, stratified_folds
+from rl_nnunet.class_folds import nested_folds, patients_per_class, possible_folds, stratified_folds
 from rl_nnunet.errors import InputError
 
 NAMES = ("few", "many")
@@ -55,3 +55,14 @@ def test_a_class_with_too_few_patients_is_refused():
 def test_patients_of_each_class_are_counted_once():
     assert patients_per_class(LABELS, NAMES) == [6, 24]
     assert patients_per_class(LABELS, NAMES, {case: case[:5] for case in LABELS}) == [1, 3]
+
+
+def test_as_many_folds_as_the_smallest_class_has_patients():
+    assert possible_folds(LABELS, NAMES, 5) == (stratified_folds(LABELS, NAMES, 5), [])
+    pairs = {case: f"patient{number // 2}" for number, case in enumerate(LABELS)}
+    folds, notices = possible_folds(LABELS, NAMES, 5, pairs)
+    assert folds == stratified_folds(LABELS, NAMES, 3, pairs)
+    assert notices == ["there are 3 folds in the place of 5, as a class has no more patients."]
+    folds, (notice,) = possible_folds(LABELS, NAMES, 5, dict.fromkeys(list(LABELS)[:6], "one"))
+    assert folds == []
+    assert "train on all cases" in notice
