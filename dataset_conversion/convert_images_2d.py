@@ -106,9 +106,9 @@ def write_scans(item: tuple[Image2D, Case], *, color: bool) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "rl_nnunet_convert_images_2d",
-        "Convert photographs or radiographs (PNG, JPEG, BMP, TIFF) and their classes to a classification data set in "
-        "nnU-Net's raw format. The classes are the names of the folders, which may lie in folders train, val and test; "
-        "the layout of MURA is recognized.",
+        "Convert photographs or radiographs (PNG, JPEG, BMP, TIFF, DICOM) and their classes to a classification data "
+        "set in nnU-Net's raw format. The classes are the names of the folders, which may lie in folders train, val "
+        "and test; the layout of MURA is recognized.",
     )
     add = parser.add_argument
     add("-i", dest="input", type=path_argument, required=True, metavar="FOLDER", help="folder of the images")
