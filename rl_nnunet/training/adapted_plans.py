@@ -41,6 +41,18 @@ def _refuse_missing_channels(network: nn.Module, inputs: tuple[torch.Tensor, ...
         )
 
 
+def _refuse_to_segment(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+    """End nnU-Net's prediction by a classifier in a sentence.
+
+    Its sliding window runs networks in inference mode; training and `rl_nnunet_classify` run them without it.
+    """
+    if torch.is_inference_mode_enabled():
+        raise SystemExit(
+            "Error: This model classifies cases and does not segment them; run rl_nnunet_classify, which takes the "
+            "same -d, -c, -tr, -p and -f, in the place of nnUNetv2_predict."
+        )
+
+
 class AdaptedPlans:
     """Goes before an nnU-Net trainer, and after `AgentTraining` where there is one, in the list of bases.
 
@@ -91,6 +103,8 @@ class AdaptedPlans:
                     enable_deep_supervision,
                 )
                 built.register_forward_pre_hook(_refuse_missing_channels)
+                if "class_names" in configuration_manager.network_arch_init_kwargs:
+                    built.register_forward_pre_hook(_refuse_to_segment)
                 return built
             except BUILD_ERRORS as error:
                 reason = (str(error).splitlines() or ["?"])[0]
