@@ -31,7 +31,8 @@ def _run() -> None:
     # Late, because these import nnU-Net, and --help must answer at once.
     from rl_nnunet.class_table import ClassRow, read_records
     from rl_nnunet.dataset_conversion.images_2d import COLORS, find_images, images_of_table
-    from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, check_target, write_dataset
+    from rl_nnunet.dataset_conversion.raw_dataset import DATASET_KIND, RawDataset, check_target, write_dataset
+    from rl_nnunet.files import check_replaceable
     from rl_nnunet.parallel import work_on_all
 
     if arguments.table is None:
@@ -61,7 +62,7 @@ def _run() -> None:
             classes=classes,
             class_rows=[ClassRow(i.case, i.label, "test" if i.is_test else "train") for i in images],
         )
-        check_target(dataset)
+        check_replaceable(check_target(dataset), DATASET_KIND, overwrite=arguments.overwrite)
         errors = work_on_all(
             partial(write_scans, color=arguments.color),
             list(zip(images, cases, strict=True)),

@@ -39,7 +39,8 @@ def _run() -> None:
     from rl_nnunet.class_table import ClassRow
     from rl_nnunet.dataset_conversion.lndb import TEXTURE_CLASSES, find_scans, find_table, match_scans, read_nodules
     from rl_nnunet.dataset_conversion.lndb_cubes import cut_scan
-    from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, check_target, write_dataset
+    from rl_nnunet.dataset_conversion.raw_dataset import DATASET_KIND, RawDataset, check_target, write_dataset
+    from rl_nnunet.files import check_replaceable
     from rl_nnunet.parallel import report_on_all
 
     scans = find_scans(arguments.input)
@@ -66,7 +67,7 @@ def _run() -> None:
             classes=tuple(name for name in TEXTURE_CLASSES if name in present),
             class_rows=[ClassRow(nodule.case, nodule.label) for nodule in nodules],
         )
-        check_target(dataset)
+        check_replaceable(check_target(dataset), DATASET_KIND, overwrite=arguments.overwrite)
         items = _by_scan(nodules, scans, Path(scratch))
         reports = report_on_all(partial(cut_scan, edge=arguments.edge), items, arguments.processes, "Cutting")
         filled_up = [case for report in reports for case in report.filled_up]

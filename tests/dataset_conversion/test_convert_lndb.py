@@ -10,8 +10,8 @@ import SimpleITK as sitk
 from rl_nnunet.case_table import read_case_table
 from rl_nnunet.class_table import read_class_table
 from rl_nnunet.dataset_conversion.convert_lndb import main
-from rl_nnunet.dataset_conversion.lndb import TEXTURE_CLASSES, read_nodules, texture_class
-from rl_nnunet.dataset_conversion.lndb_cubes import cut_cube
+from rl_nnunet.dataset_conversion.lndb import TEXTURE_CLASSES, Nodule, read_nodules, texture_class
+from rl_nnunet.dataset_conversion.lndb_cubes import ScanNodules, cut_cube, cut_scan
 from rl_nnunet.errors import InputError
 
 HEADER = "LNDbID,RadID,RadFindingID,FindingID,x,y,z,AgrLevel,Nodule,Volume,Text"
@@ -246,6 +246,20 @@ def test_a_folder_without_scans_and_a_cube_too_large_are_refused(convert, run, t
     for folder, sentence in (("empty", "holds no scan of LNDb"), ("none", "There is no folder")):
         assert_refused(run(main, "-i", tmp_path / folder, "-d", 8), sentence)
     assert_refused(convert("--edge", 501), "--edge 501: a cube of more than 500 mm")
+
+
+def test_a_data_set_that_exists_is_refused_before_anything_is_read(convert, assert_refused):
+    assert convert().code == 0
+    outcome = convert()
+    assert_refused(outcome, "exists already; add --overwrite", left=["Dataset008_LNDb"])
+    assert "Cutting" not in outcome.err
+    assert convert("--overwrite").code == 0
+
+
+def test_a_folder_that_cannot_be_written_is_told_in_one_sentence(lndb, tmp_path):
+    nodule = Nodule(1, 1, tuple(position(PER_SCAN[0])), 3)
+    item = ScanNodules(lndb / "data1" / "LNDb-0001.mhd", (nodule,), tmp_path / "gone" / "scratch")
+    assert "gone cannot be written (No such file or directory); free space" in cut_scan(item, edge=18).error
 
 
 def test_surroundings_without_structure_are_refused(convert, lndb, assert_refused):
