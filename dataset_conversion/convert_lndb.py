@@ -37,7 +37,14 @@ def _run() -> None:
         )
     # Late, because these import nnU-Net, and --help must answer at once.
     from rl_nnunet.class_table import ClassRow
-    from rl_nnunet.dataset_conversion.lndb import TEXTURE_CLASSES, find_scans, find_table, match_scans, read_nodules
+    from rl_nnunet.dataset_conversion.lndb import (
+        TEXTURE_CLASSES,
+        find_scans,
+        find_table,
+        listed,
+        match_scans,
+        read_nodules,
+    )
     from rl_nnunet.dataset_conversion.lndb_cubes import cut_scan
     from rl_nnunet.dataset_conversion.raw_dataset import DATASET_KIND, RawDataset, check_target, write_dataset
     from rl_nnunet.files import check_replaceable
@@ -72,7 +79,7 @@ def _run() -> None:
         reports = report_on_all(partial(cut_scan, edge=arguments.edge), items, arguments.processes, "Cutting")
         filled_up = [case for report in reports for case in report.filled_up]
         if filled_up:
-            notices.append(f"filled up with air, as the cube reaches beyond the scan: {_names(filled_up)}.")
+            notices.append(f"filled up with air, as the cube reaches beyond the scan: {listed(filled_up)}.")
         write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)
 
 
@@ -91,11 +98,6 @@ def _by_scan(nodules: list[Nodule], scans: dict[int, Path], scratch: Path) -> li
     for nodule in nodules:
         groups[nodule.scan].append(nodule)
     return [ScanNodules(scans[number], tuple(group), scratch) for number, group in groups.items()]
-
-
-def _names(cases: list[str]) -> str:
-    rest = len(cases) - 5
-    return ", ".join(cases[:5]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -26,6 +26,8 @@ PART_SOLID_FROM, SOLID_FROM = 7 / 3, 11 / 3
 ROUNDING = 0.01
 """Of ratings in a table: means of up to five whole numbers do not come closer to a boundary without lying on it."""
 LOWEST_RATING, HIGHEST_RATING = 1.0, 5.0
+LISTED = 5
+"""Of names in a sentence."""
 UNKNOWN = ("", "nan", "na", "n/a", "-")
 
 
@@ -57,6 +59,12 @@ class Nodule:
 def scan_name(number: int) -> str:
     """Return LNDb's name of a scan."""
     return f"LNDb-{number:04d}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, and how many there are beyond them."""
+    rest = len(names) - LISTED
+    return ", ".join(names[:LISTED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def texture_class(rating: float) -> str:
@@ -143,19 +151,14 @@ def match_scans(nodules: Sequence[Nodule], scans: Mapping[int, Path], table: Pat
     InputError
         If there is a nodule without its scan.
     """
-    lacking = sorted({nodule.scan for nodule in nodules} - scans.keys())
+    lacking = [scan_name(number) for number in sorted({nodule.scan for nodule in nodules} - scans.keys())]
     if lacking:
         raise InputError(
-            f"{table} has nodules of {_names(lacking)}, of which there is no scan below -i; fetch what is missing, or "
+            f"{table} has nodules of {listed(lacking)}, of which there is no scan below -i; fetch what is missing, or "
             "remove the rows."
         )
-    without = sorted(scans.keys() - {nodule.scan for nodule in nodules})
-    return [f"left out, as {table.name} states no nodule with a texture there: {_names(without)}."] if without else []
-
-
-def _names(numbers: Sequence[int]) -> str:
-    rest = len(numbers) - 5
-    return ", ".join(map(scan_name, numbers[:5])) + (f" and {rest} more" if rest > 0 else "")
+    without = [scan_name(number) for number in sorted(scans.keys() - {nodule.scan for nodule in nodules})]
+    return [f"left out, as {table.name} states no nodule with a texture there: {listed(without)}."] if without else []
 
 
 def _read_row(record: Mapping[str, str], where: str) -> tuple[Nodule, bool]:
