@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -67,16 +68,20 @@ def stratified_folds(
 def possible_folds(
     labels: Mapping[str, int], names: tuple[str, ...], folds: int, patients: Mapping[str, str] | None = None
 ) -> tuple[list[Fold], list[str]]:
-    """Return `stratified_folds`, at most as many as the smallest class has patients, and a notice if they are fewer.
+    """Return `stratified_folds`, or as many of them as there can be, and a notice if they are fewer.
 
-    There are none, which leaves training on all cases, if a class has fewer than two patients. Parameters and errors
-    are those of `stratified_folds`.
+    Patients limit their number: those of the smallest class, and those that have cases of several classes. Where there
+    cannot even be two, there are none, which leaves training on all cases. Parameters are those of `stratified_folds`.
     """
-    possible = min(folds, *patients_per_class(labels, names, patients))
-    if possible < 2:
-        return [], ["a class of fewer than two patients cannot be split into folds; train on all cases (fold all)."]
-    fewer = f"there are {possible} folds in the place of {folds}, as a class has no more patients."
-    return stratified_folds(labels, names, possible, patients), [fewer] * (possible < folds)
+    most = min(folds, *patients_per_class(labels, names, patients))
+    for possible in range(most, 1, -1):
+        with contextlib.suppress(InputError):
+            made = stratified_folds(labels, names, possible, patients)
+            fewer = f"there are {possible} folds in the place of {folds}, as the patients do not suffice for more."
+            return made, [fewer] * (possible < folds)
+    return [], [
+        "the patients do not suffice for two folds that both have every class; train on all cases instead (fold all)."
+    ]
 
 
 def nested_folds(
