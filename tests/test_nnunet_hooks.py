@@ -216,17 +216,6 @@ def test_hook_is_where_it_was(hook):
     assert parameters == hook.parameters.split(), f"{moved(what, hook.used_by)}; parameters now: {parameters}"
 
 
-def test_networks_predict_in_inference_mode():
-    """By which a classifier tells that it is asked to segment."""
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-
-    seen = []
-    predictor = nnUNetPredictor(use_mirroring=False, perform_everything_on_device=False, device=torch.device("cpu"))
-    predictor.network = lambda x: seen.append(torch.is_inference_mode_enabled()) or x
-    predictor._internal_maybe_mirror_and_predict(torch.zeros(1, 1, 2, 2))
-    assert seen == [True], moved("torch.inference_mode of nnUNetPredictor", "AdaptedPlans: classifiers do not segment")
-
-
 def test_external_trainers_are_found_through_the_environment():
     from nnunetv2 import paths
     from nnunetv2.utilities import find_objects

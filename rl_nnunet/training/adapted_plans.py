@@ -16,6 +16,7 @@ from rl_nnunet.plans.arguments import check_arguments
 from rl_nnunet.plans.checks import PLAN_ANEW
 from rl_nnunet.presence.cases import branches_of_case
 from rl_nnunet.training.data_checks import check_labels, check_pairing, check_spacing
+from rl_nnunet.training.expected_classes import check_classes_are_expected
 from rl_nnunet.training.refusal import refusing
 from rl_nnunet.training.settings import TrainerSettings
 
@@ -38,18 +39,6 @@ def _refuse_missing_channels(network: nn.Module, inputs: tuple[torch.Tensor, ...
         raise SystemExit(
             f"Error: The case has {given} channel{'s' * (given != 1)}, but the network {expected}: each case needs a "
             "file for every channel; for an absent one, an image of zeros with the geometry of the others."
-        )
-
-
-def _refuse_to_segment(network: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-    """End nnU-Net's prediction by a classifier in a sentence.
-
-    Its sliding window runs networks in inference mode; training and `rl_nnunet_classify` run them without it.
-    """
-    if torch.is_inference_mode_enabled():
-        raise SystemExit(
-            "Error: This model classifies cases and does not segment them; run rl_nnunet_classify, which takes the "
-            "same -d, -c, -tr, -p and -f, in the place of nnUNetv2_predict."
         )
 
 
@@ -90,9 +79,14 @@ class AdaptedPlans:
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build the network of the plans, for training and prediction; a plan that builds none ends in a sentence."""
+        """Build the network of the plans, for training and prediction; a plan that builds none ends in a sentence.
+
+        So does nnU-Net's prediction by a classifier.
+        """
         name, network = plans_manager.plans.get("plans_name"), configuration_manager.network_arch_class_name
         with refusing():
+            if "class_names" in configuration_manager.network_arch_init_kwargs:
+                check_classes_are_expected()
             check_arguments(name, network, configuration_manager.network_arch_init_kwargs, num_input_channels)
             try:
                 built = nnUNetTrainer.build_network_architecture(
@@ -103,8 +97,6 @@ class AdaptedPlans:
                     enable_deep_supervision,
                 )
                 built.register_forward_pre_hook(_refuse_missing_channels)
-                if "class_names" in configuration_manager.network_arch_init_kwargs:
-                    built.register_forward_pre_hook(_refuse_to_segment)
                 return built
             except BUILD_ERRORS as error:
                 reason = (str(error).splitlines() or ["?"])[0]

@@ -164,7 +164,7 @@ def test_nnunets_prediction_is_refused_in_one_sentence(trained, tmp_path, traine
     )  # fmt: skip
     assert "Error: This model classifies cases and does not segment them; run rl_nnunet_classify" in output
     assert "Traceback" not in output
-    assert not list(tmp_path.glob("*.nii.gz"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_validation_alone_and_with_the_best_checkpoint(trained, tmp_path):
