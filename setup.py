@@ -99,6 +99,7 @@ setup(
             "rl_nnunet_convert_unpaired = rl_nnunet.dataset_conversion.convert_unpaired:main",
             "rl_nnunet_convert_paired = rl_nnunet.dataset_conversion.convert_paired:main",
             "rl_nnunet_convert_brats = rl_nnunet.dataset_conversion.convert_brats:main",
+            "rl_nnunet_convert_lndb = rl_nnunet.dataset_conversion.convert_lndb:main",
             "rl_nnunet_convert_images_2d = rl_nnunet.dataset_conversion.convert_images_2d:main",
             "rl_nnunet_convert_brats_predictions = rl_nnunet.dataset_conversion.convert_brats_predictions:main",
             "rl_nnunet_add_branches = rl_nnunet.dataset_conversion.add_branches:main",

@@ -31,7 +31,8 @@ def _run() -> None:
     # Late, because these import nnU-Net, and --help must answer at once.
     from rl_nnunet.class_table import ClassRow, read_records
     from rl_nnunet.dataset_conversion.images_2d import COLORS, find_images, images_of_table
-    from rl_nnunet.dataset_conversion.raw_dataset import RawDataset, check_target, write_dataset
+    from rl_nnunet.dataset_conversion.raw_dataset import DATASET_KIND, RawDataset, check_target, write_dataset
+    from rl_nnunet.files import check_replaceable
     from rl_nnunet.parallel import work_on_all
 
     if arguments.table is None:
@@ -61,7 +62,7 @@ def _run() -> None:
             classes=classes,
             class_rows=[ClassRow(i.case, i.label, "test" if i.is_test else "train") for i in images],
         )
-        check_target(dataset)
+        check_replaceable(check_target(dataset), DATASET_KIND, overwrite=arguments.overwrite)
         errors = work_on_all(
             partial(write_scans, color=arguments.color),
             list(zip(images, cases, strict=True)),
@@ -106,9 +107,9 @@ def write_scans(item: tuple[Image2D, Case], *, color: bool) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "rl_nnunet_convert_images_2d",
-        "Convert photographs or radiographs (PNG, JPEG, BMP, TIFF) and their classes to a classification data set in "
-        "nnU-Net's raw format. The classes are the names of the folders, which may lie in folders train, val and test; "
-        "the layout of MURA is recognized.",
+        "Convert photographs or radiographs (PNG, JPEG, BMP, TIFF, DICOM) and their classes to a classification data "
+        "set in nnU-Net's raw format. The classes are the names of the folders, which may lie in folders train, val "
+        "and test; the layout of MURA is recognized.",
     )
     add = parser.add_argument
     add("-i", dest="input", type=path_argument, required=True, metavar="FOLDER", help="folder of the images")

@@ -1,8 +1,8 @@
 """Photographs and radiographs as scans: finding them and their classes, and reading them whatever their mode.
 
-Pillow reads the files. Palettes are read as colors, and a color becomes its luminance (ITU-R 601, as in ``Y`` of JPEG);
-what makes an image transparent is dropped. 8 and 16 bit are both kept as they are: nnU-Net normalizes each image by
-itself.
+Pillow reads the files, but for DICOM (see `radiographs`). Palettes are read as colors, and a color becomes its
+luminance (ITU-R 601, as in ``Y`` of JPEG); what makes an image transparent is dropped. 8 and 16 bit are both kept as
+they are: nnU-Net normalizes each image by itself.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import numpy as np
 from PIL import Image
 
 from rl_nnunet.class_table import SPLITS
+from rl_nnunet.dataset_conversion import radiographs
 from rl_nnunet.errors import InputError
 from rl_nnunet.scans import check_name
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", radiographs.ENDING)
 TEST_FOLDERS = ("test",)
 PART_FOLDERS = ("train", "val", "valid", "validation", *TEST_FOLDERS)
 PATIENT = re.compile(r"patient\w*", re.IGNORECASE)
@@ -58,11 +59,25 @@ def find_images(folder: Path) -> list[Image2D]:
     """
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; correct -i.")
-    paths = [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in ENDINGS and path.is_file()]
-    visible = [path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    if not visible:
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not _is_hidden(folder, path)]
+    images = [path for path in paths if _is_image(path)]
+    if not images:
         raise InputError(f"{folder} holds no image ({', '.join(ENDINGS)}); correct -i.")
-    return _unique([_image(folder, path) for path in visible])
+    return _unique([_image(folder, path) for path in images])
+
+
+def _is_hidden(folder: Path, path: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+
+def _is_image(path: Path) -> bool:
+    """Tell whether a file is an image by its ending or, if it has none, a DICOM file by its content."""
+    return path.suffix.lower() in ENDINGS or (not _ending(path) and radiographs.is_dicom(path))
+
+
+def _ending(path: Path) -> str:
+    """Return the ending of a file; DICOM files are called by numbers with dots, which are none."""
+    return "" if path.suffix[1:].isdigit() else path.suffix
 
 
 def _unique(images: list[Image2D]) -> list[Image2D]:
@@ -90,8 +105,8 @@ def _image(folder: Path, path: Path) -> Image2D:
 
 
 def _case(folder: Path, path: Path) -> str:
-    parts = path.relative_to(folder).with_suffix("").parts
-    return re.sub(r"[^\w.-]+", "_", "_".join(parts))
+    name = "_".join(path.relative_to(folder).parts).removesuffix(_ending(path))
+    return re.sub(r"[^\w.-]+", "_", name)
 
 
 def _patient(folder: Path, path: Path) -> str:
@@ -130,9 +145,22 @@ def read_pixels(path: Path, *, color: bool) -> np.ndarray:
     Raises
     ------
     InputError
-        If it cannot be read, has more than one slice, is as small as a pixel, or has one value everywhere.
+        If it cannot be read, has more than one slice, is as small as a pixel, or has one value everywhere; a DICOM
+        file also if it has colors.
     """
     check_name(path)
+    pixels = radiographs.read_radiograph(path) if radiographs.is_dicom(path) else _read_picture(path)
+    bands = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+    if min(bands.shape[1:]) < 2:
+        raise InputError(f"{path} has {bands.shape[2]}x{bands.shape[1]} pixels, which show nothing; remove it.")
+    channels = _colors(bands) if color else _gray(bands)
+    if channels.min() == channels.max():
+        raise InputError(f"{path} has one value everywhere, and would count as absent; remove it.")
+    return channels
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    """Return what Pillow reads, (y, x) or (y, x, bands), float32."""
     try:
         with Image.open(path) as image:
             slices = getattr(image, "n_frames", 1)
@@ -141,13 +169,7 @@ def read_pixels(path: Path, *, color: bool) -> np.ndarray:
         raise InputError(f"{path} cannot be read as an image; fetch it again, or remove it.") from None
     if slices > 1:
         raise InputError(f"{path} has {slices} slices; give one file a slice, or convert it as a volume.")
-    bands = pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
-    if min(bands.shape[1:]) < 2:
-        raise InputError(f"{path} has {bands.shape[2]}x{bands.shape[1]} pixels, which show nothing; remove it.")
-    channels = _colors(bands) if color else _gray(bands)
-    if channels.min() == channels.max():
-        raise InputError(f"{path} has one value everywhere, and would count as absent; remove it.")
-    return channels
+    return pixels
 
 
 def _colors(bands: np.ndarray) -> np.ndarray:

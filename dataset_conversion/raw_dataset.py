@@ -14,6 +14,7 @@ from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_j
 
 from rl_nnunet.branches import DATASET_JSON_KEY, Pairing, describe_branches
 from rl_nnunet.case_table import CASE_TABLE, TableRow, write_case_table
+from rl_nnunet.class_folds import possible_folds
 from rl_nnunet.class_table import CLASS_TABLE, CLASSES_KEY, ClassRow, write_class_table
 from rl_nnunet.dataset_conversion.case_conversion import FILE_ENDING, CaseSettings, convert_cases
 from rl_nnunet.dataset_conversion.cases import Case, LabelScheme, check_identifiers
@@ -116,7 +117,8 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         reports = convert_cases(dataset.cases, settings, processes)
         if splits:
             (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
-        if any(case.details for case in dataset.cases):
+        # Of a classification data set, folds are made later on, too, and must know the patients.
+        if dataset.classes or any(case.details for case in dataset.cases):
             write_case_table(folder / CASE_TABLE, [_table_row(case) for case in dataset.cases])
         if dataset.class_rows:
             write_class_table(folder / CLASS_TABLE, dataset.class_rows)
@@ -154,7 +156,11 @@ def _table_row(case: Case) -> TableRow:
 
 
 def _splits_if_possible(dataset: RawDataset, training: Sequence[Case]) -> tuple[list[dict[str, list[str]]], list[str]]:
-    """Return splits and notices; no splits if one patient is all there is, and enough."""
+    """Return splits and notices; no splits if one patient is all there is, and enough, or a class has one only."""
+    if dataset.classes:
+        labels = {row.case: dataset.classes.index(row.label) for row in dataset.class_rows if row.split == "train"}
+        patients = {case.identifier: case.patient for case in training}
+        return possible_folds(labels, dataset.classes, dataset.folds, patients)
     if dataset.one_patient_is_enough and len({case.patient for case in training}) == 1:
         command = f"nnUNetv2_train {dataset.dataset_id} CONFIGURATION all"
         return [], [f"one patient cannot be split into folds; train on all cases instead ({command})."]

@@ -18,7 +18,7 @@ from typing import Any
 from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
 
 from rl_nnunet.case_table import CASE_TABLE, read_case_table
-from rl_nnunet.class_folds import patients_per_class, stratified_folds
+from rl_nnunet.class_folds import possible_folds
 from rl_nnunet.class_table import CLASS_TABLE, read_classes
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import new_file
@@ -126,13 +126,11 @@ class ClassificationPlanner(AgentNetworkPlanner):
     def _write_splits(self, file: Path) -> None:
         table = self._raw / CASE_TABLE
         patients = {row.case: row.patient for row in read_case_table(table)} if table.exists() else {}
-        folds = min(FOLDS, *patients_per_class(self.classes.labels, self.classes.names, patients))
-        if folds < 2:
-            print("Notice: a class with one patient cannot be split into folds; train on all cases instead (fold all).")
+        splits, notices = possible_folds(self.classes.labels, self.classes.names, FOLDS, patients)
+        for notice in notices:
+            print(f"Notice: {notice}")
+        if not splits:
             return
-        if folds < FOLDS:
-            print(f"Notice: there are {folds} folds in the place of {FOLDS}, as a class has no more patients.")
-        splits = stratified_folds(self.classes.labels, self.classes.names, folds, patients)
         with new_file(file) as unfinished:
             unfinished.write_text(json.dumps(splits, indent=4), encoding="utf-8")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -62,6 +63,25 @@ def stratified_folds(
         if all(not lacking_class(part, labels, names) for fold in drawn for part in fold.values()):
             return drawn
     raise InputError(f"The patients cannot be split into {folds} folds that all have every class; make fewer folds.")
+
+
+def possible_folds(
+    labels: Mapping[str, int], names: tuple[str, ...], folds: int, patients: Mapping[str, str] | None = None
+) -> tuple[list[Fold], list[str]]:
+    """Return `stratified_folds`, or as many of them as there can be, and a notice if they are fewer.
+
+    Patients limit their number: those of the smallest class, and those that have cases of several classes. Where there
+    cannot even be two, there are none, which leaves training on all cases. Parameters are those of `stratified_folds`.
+    """
+    most = min(folds, *patients_per_class(labels, names, patients))
+    for possible in range(most, 1, -1):
+        with contextlib.suppress(InputError):
+            made = stratified_folds(labels, names, possible, patients)
+            fewer = f"there are {possible} folds in the place of {folds}, as the patients do not suffice for more."
+            return made, [fewer] * (possible < folds)
+    return [], [
+        "the patients do not suffice for two folds that both have every class; train on all cases instead (fold all)."
+    ]
 
 
 def nested_folds(

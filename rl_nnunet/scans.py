@@ -31,7 +31,7 @@ AXES_TOLERANCE = 0.01
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Drop what C code prints: the NIfTI library writes its complaints to file descriptor 2 by itself."""
     sys.stderr.flush()
     saved, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
@@ -93,14 +93,14 @@ def _read_other(path: Path) -> sitk.Image:
         raise InputError(f"{path} holds complex numbers or vectors; save one value a voxel.")
     voxel_bytes = sitk.Image(1, 1, 1, reader.GetPixelID()).GetSizeOfPixelComponent()
     text.check_voxel_file(path, reader.GetSize(), voxel_bytes)
-    with _silent_stderr():
+    with silent_stderr():
         return reader.Execute()
 
 
 def _read_information(path: Path) -> sitk.ImageFileReader:
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with _silent_stderr():
+    with silent_stderr():
         reader.ReadImageInformation()
     return reader
 
@@ -248,7 +248,7 @@ def write_volume(image: sitk.Image, path: Path) -> None:
     """
     check_name(path)
     try:
-        with _silent_stderr():
+        with silent_stderr():
             sitk.WriteImage(image, str(path), True)
     except RuntimeError:
         # ITK does not say why, the system does.

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl_nnunet.class_folds import nested_folds, patients_per_class, stratified_folds
+from rl_nnunet.class_folds import nested_folds, patients_per_class, possible_folds, stratified_folds
 from rl_nnunet.errors import InputError
 
 NAMES = ("few", "many")
@@ -55,3 +55,27 @@ def test_a_class_with_too_few_patients_is_refused():
 def test_patients_of_each_class_are_counted_once():
     assert patients_per_class(LABELS, NAMES) == [6, 24]
     assert patients_per_class(LABELS, NAMES, {case: case[:5] for case in LABELS}) == [1, 3]
+
+
+def test_as_many_folds_as_the_smallest_class_has_patients():
+    assert possible_folds(LABELS, NAMES, 5) == (stratified_folds(LABELS, NAMES, 5), [])
+    pairs = {case: f"patient{number // 2}" for number, case in enumerate(LABELS)}
+    folds, notices = possible_folds(LABELS, NAMES, 5, pairs)
+    assert folds == stratified_folds(LABELS, NAMES, 3, pairs)
+    assert notices == ["there are 3 folds in the place of 5, as the patients do not suffice for more."]
+    folds, (notice,) = possible_folds(LABELS, NAMES, 5, dict.fromkeys(list(LABELS)[:6], "one"))
+    assert folds == []
+    assert "train on all cases" in notice
+
+
+def test_patients_of_several_classes_may_leave_fewer_folds():
+    """Each class has four of six patients; of four folds, two would have one patient, who has two of three classes."""
+    patients = {
+        f"{patient}{label}": str(patient) for patient in range(6) for label in "abc" if "abc"[patient % 3] != label
+    }
+    labels = {case: "abc".index(case[1]) for case in patients}
+    assert patients_per_class(labels, ("a", "b", "c"), patients) == [4, 4, 4]
+    folds, notices = possible_folds(labels, ("a", "b", "c"), 5, patients)
+    assert len(folds) == 3
+    assert all({labels[case] for case in part} == {0, 1, 2} for fold in folds for part in fold.values())
+    assert "3 folds in the place of 5" in notices[0]

@@ -38,6 +38,7 @@ from rl_nnunet.losses.classification_loss import ClassificationLoss
 from rl_nnunet.plans.checks import PLAN_ANEW
 from rl_nnunet.plans.classification import planned_crop
 from rl_nnunet.progress_plot import Panel
+from rl_nnunet.training.expected_classes import expecting_classes
 from rl_nnunet.training.refusal import refusing
 
 TEST_PART = "test"
@@ -58,6 +59,11 @@ class ClassificationTraining:
     ) -> None:
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
+
+    def initialize(self) -> None:
+        """Build the network and all that goes with it."""
+        with expecting_classes():
+            super().initialize()
 
     def set_deep_supervision_enabled(self, enabled: bool) -> None:
         """Do nothing: there is no decoder."""

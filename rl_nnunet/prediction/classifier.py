@@ -25,6 +25,7 @@ from rl_nnunet.evaluation.subset_prediction import READ_ERRORS, find_images
 from rl_nnunet.evaluation.trained_model import TrainedModel
 from rl_nnunet.files import new_file
 from rl_nnunet.plans.classification import planned_crop
+from rl_nnunet.training.expected_classes import expecting_classes
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def classify_folder(
     model.check()
     ending = model.dataset_json["file_ending"]
     files = find_images(images, model.modalities, ending)
-    predictor = model.load(device, 0.5, mirroring=mirroring)
+    with expecting_classes():
+        predictor = model.load(device, 0.5, mirroring=mirroring)
     names = predictor.configuration_manager.network_arch_init_kwargs.get("class_names")
     if names is None:
         raise InputError(f"The model in {model.folder} segments and does not classify; correct -m, or -d and -tr.")

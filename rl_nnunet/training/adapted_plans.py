@@ -16,6 +16,7 @@ from rl_nnunet.plans.arguments import check_arguments
 from rl_nnunet.plans.checks import PLAN_ANEW
 from rl_nnunet.presence.cases import branches_of_case
 from rl_nnunet.training.data_checks import check_labels, check_pairing, check_spacing
+from rl_nnunet.training.expected_classes import check_classes_are_expected
 from rl_nnunet.training.refusal import refusing
 from rl_nnunet.training.settings import TrainerSettings
 
@@ -78,9 +79,14 @@ class AdaptedPlans:
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> nn.Module:
-        """Build the network of the plans, for training and prediction; a plan that builds none ends in a sentence."""
+        """Build the network of the plans, for training and prediction; a plan that builds none ends in a sentence.
+
+        So does nnU-Net's prediction by a classifier.
+        """
         name, network = plans_manager.plans.get("plans_name"), configuration_manager.network_arch_class_name
         with refusing():
+            if "class_names" in configuration_manager.network_arch_init_kwargs:
+                check_classes_are_expected()
             check_arguments(name, network, configuration_manager.network_arch_init_kwargs, num_input_channels)
             try:
                 built = nnUNetTrainer.build_network_architecture(

@@ -7,6 +7,7 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+from rl_nnunet.case_table import read_case_table
 from rl_nnunet.class_table import read_class_table
 from rl_nnunet.dataset_conversion.convert_images_2d import main
 from rl_nnunet.dataset_conversion.images_2d import find_images, read_pixels
@@ -153,3 +154,110 @@ def test_a_stack_of_slices_is_refused(tmp_path):
     pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
     with pytest.raises(InputError, match="has 3 slices"):
         read_pixels(tmp_path / "stack.tif", color=False)
+
+
+# ---- DICOM ---------------------------------------------------------------------------------------------------------
+
+
+def save_dicom(path, values, tags=()):
+    """Write values as a DICOM file, whatever it is called, with some tags."""
+    image = sitk.GetImageFromArray(values, isVector=values.ndim == 3 and values.shape[-1] == 3)
+    for tag, value in dict(tags).items():
+        image.SetMetaData(tag, value)
+    writer = sitk.ImageFileWriter()
+    writer.SetImageIO("GDCMImageIO")
+    writer.SetFileName(str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer.Execute(image)
+    return values.astype(float)
+
+
+RAYS = RNG.integers(0, 4096, (9, 7)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("name", ["image.dcm", "IMAGE.DCM", "IM000001", "1.2.840.113619.2", "image.png"])
+def test_dicom_whatever_it_is_called(tmp_path, name):
+    values = save_dicom(tmp_path / name, RAYS)
+    found = read_pixels(tmp_path / name, color=False)
+    assert found.dtype == np.float32
+    np.testing.assert_array_equal(found, [values])
+    np.testing.assert_array_equal(read_pixels(tmp_path / name, color=True), [values] * 3)
+
+
+def test_the_rescale_of_dicom_is_applied(tmp_path):
+    """What is written is stored as (value - intercept) / slope."""
+    path = tmp_path / "image.dcm"
+    values = save_dicom(path, 2 * RAYS.astype(np.int32) - 100, {"0028|1052": "-100", "0028|1053": "2"})
+    np.testing.assert_array_equal(read_pixels(path, color=False), [values])
+    stored = np.frombuffer(path.read_bytes()[-4 * RAYS.size :], np.int32)
+    np.testing.assert_array_equal(stored.reshape(RAYS.shape), RAYS)
+
+
+def test_where_low_is_meant_to_be_bright_it_is_made_so(tmp_path):
+    path = tmp_path / "image.dcm"
+    values = save_dicom(path, RAYS)
+    content = path.read_bytes()
+    assert content.count(b"MONOCHROME2") == 1
+    path.write_bytes(content.replace(b"MONOCHROME2", b"MONOCHROME1"))
+    found = read_pixels(path, color=False)[0]
+    np.testing.assert_array_equal(found + values, np.full(values.shape, found.flat[0] + values.flat[0]))
+    assert found.min() >= 0
+
+
+def test_dicom_files_are_found_without_ending_and_named_in_full(tmp_path):
+    for name in ("a/IM1", "a/patient1/1.2.840.5", "b/1.2.840.6", "b/x.dcm"):
+        save_dicom(tmp_path / name, RAYS)
+    save_dicom(tmp_path / "DICOMDIR", RAYS)
+    for name in ("a/README", "a/notes.txt", "a/1.5"):
+        (tmp_path / name).write_text("no image")
+    found = {image.case: (image.label, image.patient) for image in find_images(tmp_path)}
+    assert found == {
+        "a_IM1": ("a", "a_IM1"),
+        "a_patient1_1.2.840.5": ("a", "patient1"),
+        "b_1.2.840.6": ("b", "b_1.2.840.6"),
+        "b_x": ("b", "b_x"),
+    }
+
+
+def test_images_of_a_patient_stay_together_and_the_table_of_cases_says_whose_they_are(run, nnunet_folders, tmp_path):
+    for label in ("healthy", "sick"):
+        for number in range(6):
+            save(tmp_path / "xrays" / label / f"patient{label}{number // 2}" / f"{number}.png")
+    outcome = convert(run, tmp_path / "xrays", "--folds", 3)
+    assert outcome.code == 0, outcome.err
+    folder = nnunet_folders / "nnUNet_raw" / "Dataset007_Pictures"
+    patients = {row.case: row.patient for row in read_case_table(folder / "cases.csv")}
+    assert patients["sick_patientsick1_2"] == patients["sick_patientsick1_3"] == "patientsick1"
+    for fold in json.loads((folder / "splits_final.json").read_text()):
+        assert not {patients[case] for case in fold["train"]} & {patients[case] for case in fold["val"]}
+
+
+def test_the_command_takes_dicom_beside_pictures(run, nnunet_folders, pictures):
+    values = save_dicom(pictures / "sick" / "1.2.840.7", RAYS)
+    outcome = convert(run, pictures)
+    assert outcome.code == 0, outcome.err
+    folder = nnunet_folders / "nnUNet_raw" / "Dataset007_Pictures"
+    image = sitk.GetArrayFromImage(sitk.ReadImage(folder / "imagesTr" / "sick_1.2.840.7_0000.nii.gz"))
+    np.testing.assert_array_equal(image, [values])
+
+
+BAD_DICOM = {
+    "several frames": (lambda f: save_dicom(f, np.stack([RAYS] * 3)), "has 3 frames; give one file a frame"),
+    "color": (lambda f: save_dicom(f, RNG.integers(0, 255, (9, 7, 3)).astype(np.uint8)), "is a DICOM image in color"),
+    "no image": (lambda f: f.write_bytes(b"no"), "6.dcm cannot be read as a DICOM image"),
+    "truncated": (
+        lambda f: (save_dicom(f, RAYS), f.write_bytes(f.read_bytes()[:-40])),
+        "6.dcm cannot be read as a DICOM image",
+    ),
+    "one pixel": (lambda f: save_dicom(f, RAYS[:1, :1]), "6.dcm has 1x1 pixels, which show nothing"),
+    "one value": (lambda f: save_dicom(f, np.full_like(RAYS, 9)), "6.dcm has one value everywhere"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "sentence"), BAD_DICOM.values(), ids=BAD_DICOM)
+def test_dicom_that_cannot_be_used_is_refused(
+    run, nnunet_folders, pictures, assert_refused_in_one_sentence, spoil, sentence
+):
+    spoil(pictures / "sick" / "6.dcm")
+    assert_refused_in_one_sentence(convert(run, pictures), sentence)
+    assert not list((nnunet_folders / "nnUNet_raw").iterdir())

@@ -31,6 +31,7 @@ SMALL = {
     "rl_nnunet_classify": "-device cpu --disable_tta",
     "rl_nnunet_cross_validate": "-device cpu",
     "rl_nnunet_convert_images_2d": "-np 1",
+    "rl_nnunet_convert_lndb": "-np 1",
     "nnUNetv2_evaluate_folder": "-np 1",
     "nnUNetv2_find_best_configuration": "-np 1",
 }
@@ -169,6 +170,7 @@ def test_classification(home):
     data = home / "data"
     phantom = f"{BIN / 'rl_nnunet_make_phantom'} brats --year 2020 --cases 24 --test_cases 2 --size 24 --test_labels"
     run_script([f"{phantom} -np 1 -o /data/BraTS2020"], home)
+    write_nodules(data / "LNDb")
     for number in range(10):
         write_picture(data / "xrays" / ("normal", "pneumonia")[number % 2] / f"{number}.png")
     lines = [line for line in command_lines(CHECKOUT / "docs" / "classification.md") if is_run_here(line)]
@@ -181,6 +183,20 @@ def test_classification(home):
     run_script(['eval "$(rl_nnunet_env --root data)"', small[0], *links, *small[1:]], home)
     assert len((home / "predictions.csv").read_text().splitlines()) == 3
     assert "| radiomics, SVC |" in (home / "cross_validation" / "summary.md").read_text(encoding="utf-8")
+
+
+def write_nodules(folder):
+    """Write six scans in the layout of LNDb, of 60 mm a side and with two nodules each."""
+    rows = ["LNDbID,RadID,RadFindingID,FindingID,x,y,z,AgrLevel,Nodule,Volume,Text"]
+    for number in range(1, 7):
+        values = np.random.default_rng(number).integers(-1000, 200, (20, 20, 20)).astype(np.int16)
+        scan = sitk.GetImageFromArray(values)
+        scan.SetSpacing((3.0, 3.0, 3.0))
+        folder.mkdir(exist_ok=True)
+        sitk.WriteImage(scan, folder / f"LNDb-{number:04d}.mhd")
+        textures = ((1, 3), (3, 5), (5, 1))[number % 3]
+        rows += [f'{number},"1,2","1,1",{f},{20 * f},30,30,2,1,99,{t}' for f, t in enumerate(textures, start=1)]
+    (folder / "trainNodules_gt.csv").write_text("\n".join(rows))
 
 
 def write_picture(path):

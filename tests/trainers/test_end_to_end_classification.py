@@ -46,8 +46,8 @@ def grades(tmp_path_factory, make_project):
 
 @pytest.fixture(scope="module")
 def trained(grades):
-    """Both classifiers, of two epochs of three iterations."""
-    for trainer in ("ShortClassification", "ShortIntraInterClassification"):
+    """Both classifiers and the one with masks, of two epochs of three iterations."""
+    for trainer in ("ShortClassification", "ShortIntraInterClassification", "ShortAPGAClassification"):
         grades.train(trainer, plans=PLANS, **SEED)
     return grades
 
@@ -89,10 +89,9 @@ def test_training_writes_what_nnunet_and_we_promise(trained, trainer):
     assert network.endswith("IntraInterClassifier" if "IntraInter" in trainer else "ClassificationNet")
 
 
-def test_masks_around_a_classifier(grades, tmp_path):
+def test_masks_around_a_classifier(trained, tmp_path):
     """The mask agent learns beside the classifier, and a prediction knows nothing of it."""
-    grades.train("ShortAPGAClassification", plans=PLANS, **SEED)
-    checkpoint = load(fold_of(grades, "ShortAPGAClassification"))
+    checkpoint = load(fold_of(trained, "ShortAPGAClassification"))
     assert set(checkpoint["rl_nnunet"]["agents"]) == {"mask"}
     assert not any("mask" in name for name in checkpoint["network_weights"])
     kept, erased = (checkpoint["logging"][key] for key in ("mask_kept", "mask_erased"))
@@ -100,9 +99,9 @@ def test_masks_around_a_classifier(grades, tmp_path):
     assert 0 < kept[1] < 1
     assert 0 < erased[1] < 1
     table = tmp_path / "predictions.csv"
-    classify(grades, "ShortAPGAClassification", table, "-i", grades.raw / "imagesTr", "-s", grades.raw / "labelsTr")
+    classify(trained, "ShortAPGAClassification", table, "-i", trained.raw / "imagesTr", "-s", trained.raw / "labelsTr")
     rows = {row["case"]: row for row in csv.DictReader(table.open())}
-    for case, found in validation(grades, "ShortAPGAClassification")["cases"].items():
+    for case, found in validation(trained, "ShortAPGAClassification")["cases"].items():
         assert rows[case]["prediction"] == found["prediction"]
 
 
@@ -157,6 +156,17 @@ def test_what_cannot_be_classified_is_refused_in_one_sentence(trained, tmp_path)
     assert table.read_text() == "mine"
 
 
+@pytest.mark.parametrize("trainer", ["ShortClassification", "ShortIntraInterClassification"])
+def test_nnunets_prediction_is_refused_in_one_sentence(trained, tmp_path, trainer):
+    output = trained.run(
+        "nnUNetv2_predict", "-i", trained.raw / "imagesTs", "-o", tmp_path, "-d", trained.id, "-c", "3d_fullres", "-f",
+        "0", "-p", PLANS, "-tr", trainer, "-device", "cpu", "-npp", "1", "-nps", "1", code=1,
+    )  # fmt: skip
+    assert "Error: This model classifies cases and does not segment them; run rl_nnunet_classify" in output
+    assert "Traceback" not in output
+    assert not list(tmp_path.iterdir())
+
+
 def test_validation_alone_and_with_the_best_checkpoint(trained, tmp_path):
     summary = fold_of(trained, "ShortClassification") / "validation" / "summary.json"
     before = summary.read_text()
@@ -168,7 +178,7 @@ def test_validation_alone_and_with_the_best_checkpoint(trained, tmp_path):
             assert summary.read_text() == before
 
 
-@pytest.mark.parametrize("trainer", ["ShortClassification", "ShortIntraInterClassification"])
+@pytest.mark.parametrize("trainer", ["ShortClassification", "ShortIntraInterClassification", "ShortAPGAClassification"])
 def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_path, trainer):
     killed = trained.with_results(tmp_path)
     kill_in_epoch_1(killed, trainer, PLANS, **SEED)
