@@ -11,6 +11,8 @@ import pytest
 import torch
 from packaging.specifiers import SpecifierSet
 
+from rl_nnunet.dataloading.adjustable_augmentation import KNOBS, find_adjustments, stretch
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 SUPPORTED = re.search(r'"nnunetv2([^"]+)"', (CHECKOUT / "setup.py").read_text()).group(1)
 
@@ -255,6 +257,20 @@ def test_terms_of_the_loss_have_weights_that_are_used(name):
             setattr(loss, weight, 0)
         totals.append(loss(logits, target))
     torch.testing.assert_close(totals[0], totals[1] + totals[2])
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_knobs_of_the_augmentation_are_where_they_were(name):
+    """Each transform that AugmentationPolicyTrainer adjusts is there once, with a probability and a range."""
+    trainer = pydoc.locate(TRAINER)
+    pipeline = trainer.get_training_transforms((8, 8, 8), (-0.5, 0.5), None, (0, 1, 2), False)
+    knob = KNOBS[name]
+    found = find_adjustments(pipeline).get(name, [])
+    attributes = f"{knob.transform.__name__}.{knob.strength}, with {knob.probability or 'a RandomTransform around it'}"
+    message = moved(f"{attributes} ({len(found)} found)", f"AugmentationPolicyTrainer: {name}")
+    assert len(found) == 1, message
+    assert 0 < found[0].probability < 1, message
+    stretch(found[0].strength, knob.stretched, 2.0)
 
 
 def test_installed_version_is_supported():

@@ -29,5 +29,5 @@ class APGARLXAlignSettings(APGASettings, RLXAlignSettings):
 
 
 @dataclass(frozen=True)
-class APGAClassificationSettings(APGASettings, ClassificationSettings):
-    """Both kinds of settings."""
+class APGAClassificationSettings(ClassificationSettings, APGASettings):
+    """Both kinds of settings; the schedule is that of classifiers, which a dataclass takes from its first base."""

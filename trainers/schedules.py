@@ -24,6 +24,11 @@ from rl_nnunet.trainers.apga_classification_trainer import (
     APGAClassificationTrainerScriptLoss,
 )
 from rl_nnunet.trainers.apga_trainer import APGARLXAlignTrainer, APGATrainer
+from rl_nnunet.trainers.augmentation_policy_trainer import (
+    AugmentationPolicyClassificationTrainer,
+    AugmentationPolicyRLXAlignTrainer,
+    AugmentationPolicyTrainer,
+)
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import (
     IntraInterTrainerGate,
@@ -80,6 +85,8 @@ TRAINERS = (
     APGATrainerNone,
     APGATrainerCutout,
     APGATrainerGradCAM,
+    AugmentationPolicyTrainer,
+    AugmentationPolicyRLXAlignTrainer,
 )
 CLASSIFICATION_TRAINERS = (
     APGAClassificationTrainer,
@@ -88,6 +95,7 @@ CLASSIFICATION_TRAINERS = (
     APGAClassificationTrainerNone,
     APGAClassificationTrainerCutout,
     APGAClassificationTrainerGradCAM,
+    AugmentationPolicyClassificationTrainer,
     ClassificationTrainer,
     IntraInterClassificationTrainer,
     IntraInterClassificationTrainerNoInter,

@@ -126,8 +126,8 @@ def follow(document, home):
 
 def test_every_document_with_commands_is_followed_by_a_test():
     followed = {
-        "README.md", "apga.md", "classification.md", "conversion.md", "installation.md", "phantoms.md", "prediction.md",
-        "training.md",
+        "README.md", "apga.md", "augmentation_policy.md", "classification.md", "conversion.md", "installation.md",
+        "phantoms.md", "prediction.md", "training.md",
     }  # fmt: skip
     with_commands = {path.name for path in DOCUMENTS if any(map(is_run_here, command_lines(path)))}
     assert with_commands == followed
@@ -155,6 +155,12 @@ def test_training(readme):
 def test_apga(readme):
     follow("apga.md", readme)
     assert list((readme / "masked_training").glob("*.nii.gz"))
+
+
+@pytest.mark.slow
+def test_augmentation_policy(readme):
+    follow("augmentation_policy.md", readme)
+    assert list((readme / "adjusted_training").glob("*.nii.gz"))
 
 
 @pytest.mark.slow

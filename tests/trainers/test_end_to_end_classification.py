@@ -186,6 +186,21 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_pa
     assert_equal(*(comparable(fold_of(project, trainer)) for project in (killed, trained)))
 
 
+def test_an_agent_sets_the_augmentation_of_a_classifier(grades, tmp_path):
+    """It is rewarded by the balanced accuracy, and a killed and resumed training equals one that was not."""
+    trainer = "ShortAugmentationPolicyClassification"
+    grades.train(trainer, plans=PLANS, **SEED)
+    log = load(fold_of(grades, trainer))["logging"]
+    assert log["augmentation_reward"][1] == log["mean_fg_dice"][1] - log["mean_fg_dice"][0]
+    killed = grades.with_results(tmp_path)
+    kill_in_epoch_1(killed, trainer, PLANS, **SEED)
+    killed.train(trainer, "--c", plans=PLANS, **SEED)
+    assert_equal(*(comparable(fold_of(project, trainer)) for project in (killed, grades)))
+    table = tmp_path / "predictions.csv"
+    classify(grades, trainer, table, "-i", grades.raw / "imagesTr", "-s", grades.raw / "labelsTr")
+    assert len(list(csv.DictReader(table.open()))) == 20
+
+
 @pytest.mark.parametrize("trainer", ["ShortClassificationNoInter", "ShortClassificationNoAgents"])
 def test_ablation_trains(grades, trainer):
     grades.train(trainer, plans=PLANS)

@@ -14,6 +14,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 import rl_nnunet.trainers
 from rl_nnunet.trainers import schedules
+from rl_nnunet.trainers.classification_settings import SCHEDULE
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 MADE = sorted(schedules.made_trainers())
@@ -31,6 +32,12 @@ def test_names():
         "IntraInterTrainerNoAgentsAdamW_5epochs", "RLXAlignTrainerDemo", "nnUNetTrainerModalityDropout_20epochs",
     }  # fmt: skip
     assert expected <= set(MADE)
+
+
+@pytest.mark.parametrize("trainer", schedules.CLASSIFICATION_TRAINERS, ids=lambda trainer: trainer.__name__)
+def test_classifiers_have_a_schedule_of_their_own(trainer):
+    """Whatever settings are joined with those of classifiers."""
+    assert trainer.settings.schedule == SCHEDULE
 
 
 def test_schedules_are_those_of_nnunet():

@@ -5,6 +5,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from rl_nnunet.agents.augmentation import AugmentationConfig
 from rl_nnunet.agents.ppo import PPOConfig
 from rl_nnunet.trainers.apga_ablations import (
     APGATrainerCutout,
@@ -14,6 +15,11 @@ from rl_nnunet.trainers.apga_ablations import (
 )
 from rl_nnunet.trainers.apga_classification_trainer import APGAClassificationTrainer
 from rl_nnunet.trainers.apga_trainer import APGARLXAlignTrainer, APGATrainer
+from rl_nnunet.trainers.augmentation_policy_trainer import (
+    AugmentationPolicyClassificationTrainer,
+    AugmentationPolicyRLXAlignTrainer,
+    AugmentationPolicyTrainer,
+)
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import (
     IntraInterTrainerNoAgents,
@@ -114,6 +120,18 @@ ShortAPGAScriptLoss = short("ShortAPGAScriptLoss", APGATrainerScriptLoss)
 ShortAPGACutout = short("ShortAPGACutout", APGATrainerCutout)
 ShortAPGAGradCAM = short("ShortAPGAGradCAM", APGATrainerGradCAM)
 ShortAPGARLXAlign = short("ShortAPGARLXAlign", APGARLXAlignTrainer, ppo=learning_after(PPOConfig(), 6))
+AT_ONCE = AugmentationConfig(warmup_share=0.0)
+"""Draws a setting for the second of two epochs."""
+ShortAugmentationPolicy = short("ShortAugmentationPolicy", AugmentationPolicyTrainer, augmentation=AT_ONCE)
+ShortAugmentationPolicyRLXAlign = short(
+    "ShortAugmentationPolicyRLXAlign",
+    AugmentationPolicyRLXAlignTrainer,
+    ppo=learning_after(PPOConfig(), 6),
+    augmentation=AT_ONCE,
+)
+ShortAugmentationPolicyClassification = short(
+    "ShortAugmentationPolicyClassification", AugmentationPolicyClassificationTrainer, augmentation=AT_ONCE
+)
 ShortAdamW = make_trainer(
     "ShortAdamW",
     (NoMirroring, AdamW, RLXAlignTrainerNoXAlign),
