@@ -105,6 +105,21 @@ def _read_information(path: Path) -> sitk.ImageFileReader:
     return reader
 
 
+def read_information(path: Path) -> sitk.ImageFileReader:
+    """Read what the header says of a file, without its voxels.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    check_name(path)
+    try:
+        return _read_information(path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(_unreadable(path, error)) from None
+
+
 def _check_grid(path: Path, image: sitk.Image) -> None:
     """Refuse grids that no scanner makes: a header is damaged, or in other units."""
     spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
