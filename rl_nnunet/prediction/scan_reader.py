@@ -1,7 +1,7 @@
 """Reading and writing for nnU-Net what its own readers cannot: missing channels, DICOM, other axis orders, other grids.
 
-nnU-Net asks its plans for a reader, in `PlansOfScans` those return one of ours around the model's. What the model's
-reader can read by itself comes out of it unchanged.
+nnU-Net asks its plans for a reader. `PlansOfScans` give it one of ours, which calls the model's: what that can read by
+itself comes out unchanged.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
 from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.evaluation.subset_prediction import READ_ERRORS
 from rl_nnunet.headers import nifti
 from rl_nnunet.headers.dicom import read_series
 from rl_nnunet.scans import orient, orientation_code, states_orientation
 
-READ_ERRORS = (RuntimeError, OSError, EOFError, ValueError, ImageFileError)
-"""What nnU-Net's readers come to."""
 ORIGINAL = "rl_nnunet_original"
 """In the properties of an image whose axes were brought into another order: its geometry as it was found."""
 
