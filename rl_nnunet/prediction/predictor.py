@@ -104,10 +104,12 @@ def predict_cases(
     settings = settings or PredictionSettings()
     predictor = _load(model, settings)
     by_windows = hasattr(predictor.network, "forward_branches")
-    patients = plan_patients(cases, _grouping(model, settings.pairing, by_windows), output)
+    grouping = _grouping(model, settings.pairing, by_windows)
+    patients = plan_patients(cases, grouping, output)
     patients = patients[settings.part :: settings.parts]
+    orientation = recorded_orientation(model.dataset_json) if grouping.knows_grids else None
     preprocessing = Preprocessing(
-        PlansOfScans(predictor.plans_manager.plans, recorded_orientation(model.dataset_json)),
+        PlansOfScans(predictor.plans_manager.plans, orientation),
         predictor.configuration_manager,
         predictor.dataset_json,
         len(model.modalities),

@@ -83,6 +83,11 @@ def test_relative_extent_in_closed_form():
     np.testing.assert_allclose(mapped @ [9.5, 3.5, 8.5, 1], mr.affine @ [19.5, 1.5, 4.0, 1])
 
 
+def test_relative_extent_is_physical_where_the_boxes_are_the_same():
+    finer = Grid((40, 8, 24), (0.5, 3.0, 2.0), (-10.25, 5.75, 29.0), STRAIGHT)
+    np.testing.assert_allclose(relative_map(CT, finer), np.eye(4), atol=1e-9)
+
+
 @pytest.mark.parametrize("code", ["LPS", "RAS", "SRA", "AIL"])
 def test_relative_extent_does_not_depend_on_the_axis_order(code):
     image = sitk.Image(40, 8, 6, sitk.sitkUInt8)

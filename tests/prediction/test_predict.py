@@ -110,15 +110,17 @@ def test_scans_without_companion_are_those_of_missing_files(two_grids, predict):
         assert found.read_bytes() == (two_grids.root / f"out_{branch}" / "p1.nii.gz").read_bytes()
 
 
-def test_companion_on_the_same_grid_but_for_a_hair_is_that_of_the_stock_command(patient, predict):
+@pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 2, 0)])
+def test_companion_on_the_same_grid_but_for_a_hair_is_that_of_the_stock_command(patient, predict, transpose):
     """One branch's logits and the other's, whose mean the stock command takes; here, both scans lie on one grid."""
     moved = sitk.Image(patient.mr)
     moved.SetOrigin([place + 0.3 for place in patient.mr.GetOrigin()])  # a fifth of a voxel: two grids, one window
     sitk.WriteImage(moved, patient.images / "p1_0001.nii.gz")
     flags = ("--save_probabilities", "--pairing", "physical")
-    assert predict(patient.model, patient.images, patient.output, *flags).code == 0
+    model = write_model(patient.root / "other", transpose=transpose)
+    assert predict(model, patient.images, patient.output, *flags).code == 0
     sitk.WriteImage(patient.mr, patient.images / "p1_0001.nii.gz")
-    assert predict(patient.model, patient.images, patient.root / "one", "--save_probabilities").code == 0
+    assert predict(model, patient.images, patient.root / "one", "--save_probabilities").code == 0
     logits = [np.log(np.load(patient.output / branch / "p1.npz")["probabilities"]) for branch in ("CT", "MR")]
     mean = np.exp(np.mean(logits, axis=0))
     expected = np.load(patient.root / "one" / "p1.npz")["probabilities"]

@@ -99,9 +99,9 @@ def network_of(plans, dimension=3, seed=0):
     return network.eval()
 
 
-def write_model(folder, network=RL_U2NET, dimension=3, folds=(0,), **record):
+def write_model(folder, network=RL_U2NET, dimension=3, folds=(0,), transpose=(0, 1, 2), **record):
     """Write a model folder of nnU-Net's."""
-    plans = plans_of(network, dimension)
+    plans = plans_of(network, dimension, transpose)
     folder.mkdir()
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset_json(**record)))
