@@ -33,7 +33,8 @@ def _run() -> None:
     if record.get(ORIENTATION_KEY, "keep") != "keep":
         print(
             f"Notice: the data set was converted with --orientation {record[ORIENTATION_KEY]}, which is the axis order "
-            "of these files, too; reorient them before you compare them with files of BraTS voxel by voxel."
+            "of predictions of its images, too; reorient them before you compare them voxel by voxel with files of "
+            "BraTS."
         )
     print(f"Written: {output}")
 
