@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from rl_nnunet.errors import InputError
 from rl_nnunet.headers import nifti, text
 from rl_nnunet.headers.claimed_size import format_shape
 
+READ_ERRORS = (RuntimeError, OSError, EOFError, ValueError, ImageFileError)
+"""What nnU-Net's readers come to."""
 # Two headers describe one grid if no corner of the volume moves by more than this part of the smallest voxel edge.
 GRID_TOLERANCE = 0.1
 # Differences below this many mm are what a header's 32-bit floats round away, and not worth a notice.

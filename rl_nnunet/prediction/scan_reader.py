@@ -18,10 +18,9 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.evaluation.subset_prediction import READ_ERRORS
 from rl_nnunet.headers import nifti
 from rl_nnunet.headers.dicom import read_series
-from rl_nnunet.scans import orient, orientation_code, states_orientation
+from rl_nnunet.scans import READ_ERRORS, orient, orientation_code, states_orientation
 
 ORIGINAL = "rl_nnunet_original"
 """In the properties of an image whose axes were brought into another order: its geometry as it was found."""

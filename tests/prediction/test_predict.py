@@ -85,18 +85,23 @@ def two_grids(patient, make_scan):
     return patient
 
 
-def test_every_scan_is_segmented_on_its_own_grid(two_grids, predict, values):
-    outcome = predict(two_grids.model, two_grids.images, two_grids.output)
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_every_scan_is_segmented_on_its_own_grid(two_grids, predict, dimension):
+    model = write_model(two_grids.root / "other", dimension=dimension)
+    outcome = predict(model, two_grids.images, two_grids.output, "--save_probabilities")
     assert outcome.code == 0, outcome.err
     assert "p1: CT with MR, by coordinates, because" in outcome.out
     assert "assumption" in outcome.out
-    alone = predict(two_grids.model, two_grids.images, two_grids.root / "alone", "--pairing", "none")
+    flags = ("--save_probabilities", "--pairing", "none")
+    alone = predict(model, two_grids.images, two_grids.root / "alone", *flags)
     assert "with" not in alone.out
     for channel, branch in enumerate(("CT", "MR")):
         file = two_grids.output / branch / "p1.nii.gz"
         same_geometry(file, two_grids.images / f"p1_{channel:04d}.nii.gz")
         assert (file.parent / "dataset.json").is_file()
-        assert (values(file) != values(two_grids.root / "alone" / branch / "p1.nii.gz")).any()
+        folders = (file.parent, two_grids.root / "alone" / branch)
+        probabilities = [np.load(folder / "p1.npz")["probabilities"] for folder in folders]
+        assert np.abs(probabilities[0] - probabilities[1]).max() > 0.01  # the companion is seen
 
 
 def test_scans_without_companion_are_those_of_missing_files(two_grids, predict):
