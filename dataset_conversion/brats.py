@@ -12,7 +12,7 @@ SEGMENTATION = "segmentation"
 _OLD_SUFFIXES = {"T1": "_t1", "T1ce": "_t1ce", "T2": "_t2", "FLAIR": "_flair", SEGMENTATION: "_seg"}
 _NEW_SUFFIXES = {"T1": "-t1n", "T1ce": "-t1c", "T2": "-t2w", "FLAIR": "-t2f", SEGMENTATION: "-seg"}
 # The entries of dataset.json's key rl_nnunet that are needed to bring predictions back.
-YEAR_KEY, ORIENTATION_KEY = "brats_year", "orientation"
+YEAR_KEY = "brats_year"
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rl_nnunet.command_line import make_parser, path_argument
-from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, SEQUENCES, YEAR_KEY, YEARS, BratsYear
+from rl_nnunet.dataset_conversion.brats import SEQUENCES, YEAR_KEY, YEARS, BratsYear
 from rl_nnunet.dataset_conversion.brats_cases import CaseFolder, common_year, find_case_folders, make_case
 from rl_nnunet.dataset_conversion.brats_survival import SURVIVAL_CLASSES, cases_with_survival
 from rl_nnunet.dataset_conversion.brats_tables import COLUMNS, read_tables
@@ -59,7 +59,7 @@ def _run() -> None:
         arguments.folds,
         stratified_by="class" if classification else "grade" if any(case.stratum for case in cases) else "branch",
         one_patient_is_enough=True,
-        record={YEAR_KEY: year.year, ORIENTATION_KEY: arguments.orientation},
+        record={YEAR_KEY: year.year},
         **classification,
     )
     write_dataset(dataset, processes=arguments.processes, overwrite=arguments.overwrite)

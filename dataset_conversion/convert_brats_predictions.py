@@ -7,9 +7,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from rl_nnunet.branches import DATASET_JSON_KEY
+from rl_nnunet.branches import DATASET_JSON_KEY, ORIENTATION_KEY
 from rl_nnunet.command_line import add_run_arguments, make_parser, path_argument
-from rl_nnunet.dataset_conversion.brats import ORIENTATION_KEY, YEAR_KEY, YEARS, BratsYear
+from rl_nnunet.dataset_conversion.brats import YEAR_KEY, YEARS, BratsYear
 from rl_nnunet.errors import InputError, run_command
 
 FILE_ENDING = ".nii.gz"
@@ -33,7 +33,8 @@ def _run() -> None:
     if record.get(ORIENTATION_KEY, "keep") != "keep":
         print(
             f"Notice: the data set was converted with --orientation {record[ORIENTATION_KEY]}, which is the axis order "
-            "of these files, too; reorient them before you compare them with files of BraTS voxel by voxel."
+            "of predictions of its images, too; reorient them before you compare them voxel by voxel with files of "
+            "BraTS."
         )
     print(f"Written: {output}")
 

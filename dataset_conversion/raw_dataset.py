@@ -12,7 +12,7 @@ from typing import Any
 
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
 
-from rl_nnunet.branches import DATASET_JSON_KEY, Pairing, describe_branches
+from rl_nnunet.branches import DATASET_JSON_KEY, ORIENTATION_KEY, Pairing, describe_branches
 from rl_nnunet.case_table import CASE_TABLE, TableRow, write_case_table
 from rl_nnunet.class_folds import possible_folds
 from rl_nnunet.class_table import CLASS_TABLE, CLASSES_KEY, ClassRow, write_class_table
@@ -137,7 +137,9 @@ def _test_folders(cases: Sequence[Case]) -> list[str]:
 
 
 def _write_dataset_json(dataset: RawDataset, folder: Path, num_training: int) -> None:
-    classes = {CLASSES_KEY: list(dataset.classes)} if dataset.classes else {}
+    record = describe_branches(dataset.branches, dataset.pairing)
+    record |= {CLASSES_KEY: list(dataset.classes)} if dataset.classes else {}
+    record |= {ORIENTATION_KEY: dataset.orientation, **dataset.record}
     generate_dataset_json(
         str(folder),
         {str(index): name for index, name in enumerate(dataset.channel_names)},
@@ -147,7 +149,7 @@ def _write_dataset_json(dataset: RawDataset, folder: Path, num_training: int) ->
         license="see the source of the images",
         converted_by=dataset.converted_by,
         **dataset.labels.dataset_json_entries,
-        **{DATASET_JSON_KEY: {**describe_branches(dataset.branches, dataset.pairing), **classes, **dataset.record}},
+        **{DATASET_JSON_KEY: record},
     )
 
 

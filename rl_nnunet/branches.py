@@ -14,6 +14,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from rl_nnunet.command_line import KEEP, ORIENTATIONS
 from rl_nnunet.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 DATASET_JSON_KEY = "rl_nnunet"
+ORIENTATION_KEY = "orientation"
+"""Below `DATASET_JSON_KEY`: the axis order that the converter gave all images, such as LPS, or "keep"."""
 
 Pairing = Literal["paired", "unpaired"]
 
@@ -137,6 +140,23 @@ def layout_from_dataset_json(dataset_json: dict[str, Any]) -> BranchLayout:
         tuple(Branch(name, tuple(index[channel] for channel in channels)) for name, channels in branches.items()),
         pairing,
     )
+
+
+def recorded_orientation(dataset_json: dict[str, Any]) -> str | None:
+    """Return the axis order that a data set was converted to; None if its images were kept, or nothing is recorded.
+
+    Raises
+    ------
+    InputError
+        If what is recorded is no axis order.
+    """
+    entry = dataset_json.get(DATASET_JSON_KEY)
+    orientation = entry.get(ORIENTATION_KEY) if isinstance(entry, dict) else None
+    if orientation not in (None, *ORIENTATIONS):
+        raise InputError(
+            f'dataset.json: "{ORIENTATION_KEY}" must be one of {", ".join(ORIENTATIONS)}, not {orientation!r}.'
+        )
+    return None if orientation == KEEP else orientation
 
 
 def _names_classes_only(entry: Any) -> bool:

@@ -11,7 +11,8 @@ from typing import Any
 from rl_nnunet import __version__
 
 # In SimpleITK's spelling; "keep" leaves the axes as they are.
-ORIENTATIONS = ("LPS", "RAS", "keep")
+KEEP = "keep"
+ORIENTATIONS = ("LPS", "RAS", KEEP)
 
 
 def make_parser(program: str, description: str, **options: Any) -> argparse.ArgumentParser:
@@ -66,6 +67,21 @@ def path_argument(text: str) -> Path:
         ) from None
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text!r} is no path ({error})") from None
+
+
+def number(lowest: float, highest: float) -> Any:
+    """Return the argument type of a number in a range."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"must be from {lowest:g} to {highest:g}, not {text}")
+        return value
+
+    return parse
 
 
 def whole_number(lowest: int) -> Any:

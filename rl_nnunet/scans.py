@@ -12,12 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from rl_nnunet.errors import InputError
 from rl_nnunet.headers import nifti, text
 from rl_nnunet.headers.claimed_size import format_shape
 
+READ_ERRORS = (RuntimeError, OSError, EOFError, ValueError, ImageFileError)
+"""What nnU-Net's readers come to."""
 # Two headers describe one grid if no corner of the volume moves by more than this part of the smallest voxel edge.
 GRID_TOLERANCE = 0.1
 # Differences below this many mm are what a header's 32-bit floats round away, and not worth a notice.
@@ -103,6 +106,21 @@ def _read_information(path: Path) -> sitk.ImageFileReader:
     with silent_stderr():
         reader.ReadImageInformation()
     return reader
+
+
+def read_information(path: Path) -> sitk.ImageFileReader:
+    """Read what the header says of a file, without its voxels.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    check_name(path)
+    try:
+        return _read_information(path)
+    except (OSError, RuntimeError) as error:
+        raise InputError(_unreadable(path, error)) from None
 
 
 def _check_grid(path: Path, image: sitk.Image) -> None:

@@ -97,6 +97,42 @@ def write_dataset(nnunet_folders):
 
 
 @pytest.fixture
+def write_dicom():
+    """Return a function that writes a volume (z, y, x) of whole numbers as a DICOM series, one file a slice."""
+
+    def write(folder, volume, spacing=(1.0, 1.0, 2.0), origin=(0.0, 0.0, 0.0), direction=None, **options):
+        """Write a series; `positions` replaces those of the slices, `series` and `frame` are UIDs."""
+        direction = np.eye(3) if direction is None else direction
+        series, frame = options.get("series", "1.2.826.1"), options.get("frame", "1.2.826.7")
+        steps = np.arange(len(volume))[:, None] * direction[:, 2] * spacing[2]
+        positions = options.get("positions", np.add(origin, steps))
+        folder.mkdir(parents=True, exist_ok=True)
+        writer = sitk.ImageFileWriter()
+        writer.KeepOriginalImageUIDOn()
+        for index, (values, position) in enumerate(zip(volume, positions, strict=True)):
+            image = sitk.GetImageFromArray(values.astype(np.int16))
+            image.SetSpacing(spacing[:2])
+            tags = {
+                "0008|0018": f"{series}.{index + 1}",
+                "0008|0060": "MR",
+                "0020|000d": "1.2.826.5",
+                "0020|000e": series,
+                "0020|0013": str(index),
+                "0020|0032": "\\".join(f"{value:.6f}" for value in position),
+                "0020|0037": "\\".join(f"{value:.6f}" for value in direction[:, :2].T.ravel()),
+                "0020|0052": frame,
+            }
+            for key, value in tags.items():
+                image.SetMetaData(key, value)
+            # Names tell nothing of the order.
+            writer.SetFileName(str(folder / f"{series}_{(7 * index) % len(volume)}_{index}.dcm"))
+            writer.Execute(image)
+        return folder
+
+    return write
+
+
+@pytest.fixture
 def unpaired_cases():
     """Four cases of 12³ voxels: two CT (no MRI), two MRI (no CT), each with a cube of foreground."""
     rng = np.random.default_rng(0)

@@ -176,6 +176,39 @@ HOOKS = [
         "rl_nnunet_evaluate_subsets",
     ),
     Hook(
+        PREDICTOR,
+        "_internal_predict_sliding_window_return_logits",
+        "data slicers do_on_device",
+        "rl_nnunet_predict: windows of several scans in nnU-Net's loop",
+    ),
+    Hook(PREDICTOR, "predict_logits_from_preprocessed_data", "data", "rl_nnunet_predict"),
+    Hook(
+        "nnunetv2.inference.data_iterators",
+        "preprocess_fromfiles_save_to_queue",
+        "list_of_lists list_of_segs_from_prev_stage_files output_filenames_truncated plans_manager dataset_json "
+        "configuration_manager target_queue done_event abort_event verbose",
+        "rl_nnunet_predict: preprocessing",
+    ),
+    Hook(
+        "nnunetv2.inference.export_prediction",
+        "export_prediction_from_logits",
+        "predicted_array_or_file properties_dict configuration_manager plans_manager dataset_json_dict_or_file "
+        "output_file_truncated save_probabilities num_threads_torch",
+        "rl_nnunet_predict: export",
+    ),
+    Hook(
+        "nnunetv2.imageio.base_reader_writer.BaseReaderWriter",
+        "read_images",
+        "image_fnames",
+        "rl_nnunet_predict: a reader around nnU-Net's",
+    ),
+    Hook(
+        "nnunetv2.imageio.base_reader_writer.BaseReaderWriter",
+        "write_seg",
+        "seg output_fname properties",
+        "rl_nnunet_predict: a reader around nnU-Net's",
+    ),
+    Hook(
         "nnunetv2.preprocessing.preprocessors.default_preprocessor.DefaultPreprocessor",
         "run_case_npy",
         "data seg properties plans_manager configuration_manager dataset_json",
@@ -271,6 +304,13 @@ def test_knobs_of_the_augmentation_are_where_they_were(name):
     assert len(found) == 1, message
     assert 0 < found[0].probability < 1, message
     stretch(found[0].strength, knob.stretched, 2.0)
+
+
+def test_plans_give_the_reader_to_those_who_read():
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    message = moved("PlansManager.image_reader_writer_class", "rl_nnunet_predict: a reader around nnU-Net's")
+    assert isinstance(getattr(PlansManager, "image_reader_writer_class", None), property), message
 
 
 def test_installed_version_is_supported():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from rl_nnunet.command_line import make_parser, path_argument, whole_number
+from rl_nnunet.command_line import make_parser, number, path_argument, whole_number
 from rl_nnunet.errors import InputError, run_command
 from rl_nnunet.model_arguments import add_model_arguments, check_device
 
@@ -77,7 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_model_arguments(parser)
     add(
         "-step_size",
-        type=_number(0.01, 1),
+        type=number(0.01, 1),
         default=0.5,
         help="step of the sliding window, in patches (default: %(default)s)",
     )
@@ -95,27 +95,12 @@ def build_parser() -> argparse.ArgumentParser:
     )
     add(
         "--tolerance",
-        type=_number(0, 1),
+        type=number(0, 1),
         default=1e-6,
         help="adding a modality does harm if a case's mean Dice falls by more than this (default: %(default)s)",
     )
     add("--overwrite", action="store_true", help="replace results of another model or of other cases in OUTPUT")
     return parser
-
-
-def _number(lowest: float, highest: float) -> Callable[[str], float]:
-    """Return the argument type of a number in a range."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"must be from {lowest:g} to {highest:g}, not {text}")
-        return value
-
-    return parse
 
 
 def _region_size(text: str) -> tuple[str, int]:

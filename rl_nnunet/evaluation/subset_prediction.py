@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from nibabel.filebasedimages import ImageFileError
 from nnunetv2.evaluation.evaluate_predictions import compute_tp_fp_fn_tn, region_or_label_to_mask
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.utils import get_identifiers_from_splitted_dataset_folder
@@ -30,9 +29,7 @@ from rl_nnunet.evaluation.trained_model import TrainedModel
 from rl_nnunet.files import new_file
 from rl_nnunet.locks import only_run_in
 from rl_nnunet.presence.cases import constant_value
-
-READ_ERRORS = (RuntimeError, OSError, EOFError, ValueError, ImageFileError)
-"""What nnU-Net's readers come to."""
+from rl_nnunet.scans import READ_ERRORS
 
 
 @dataclass(frozen=True)

@@ -136,19 +136,12 @@ class TrainedModel:
         InputError
             If it cannot be loaded.
         """
-        # nnU-Net tells where it looks for trainers.
+        # nnU-Net tells what it sets on a CPU.
         with contextlib.redirect_stdout(io.StringIO()):
             predictor = nnUNetPredictor(
                 tile_step_size=step_size, use_mirroring=mirroring, device=torch.device(device), allow_tqdm=False
             )
-            try:
-                predictor.initialize_from_trained_model_folder(str(self.folder), list(self.folds), self.checkpoint)
-            except LOAD_ERRORS as error:
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
-                raise InputError(
-                    f'The model in {self.folder} cannot be loaded ("{reason}"); copy or train it anew, and see that '
-                    "nnUNet_extTrainer names the folder of its trainer."
-                ) from None
+        self.load_into(predictor)
         previous = predictor.configuration_manager.previous_stage_name
         if previous is not None:
             raise InputError(
@@ -156,6 +149,25 @@ class TrainedModel:
                 "another configuration."
             )
         return predictor
+
+    def load_into(self, predictor: nnUNetPredictor) -> None:
+        """Build the network of a predictor and load the weights.
+
+        Raises
+        ------
+        InputError
+            If it cannot be loaded.
+        """
+        try:
+            # nnU-Net tells where it looks for trainers.
+            with contextlib.redirect_stdout(io.StringIO()):
+                predictor.initialize_from_trained_model_folder(str(self.folder), list(self.folds), self.checkpoint)
+        except LOAD_ERRORS as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise InputError(
+                f'The model in {self.folder} cannot be loaded ("{reason}"); copy or train it anew, and see that '
+                "nnUNet_extTrainer names the folder of its trainer."
+            ) from None
 
 
 def _sha256(file: Path) -> str:

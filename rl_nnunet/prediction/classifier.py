@@ -21,10 +21,11 @@ from rl_nnunet.dataloading.resize import resize
 from rl_nnunet.dataloading.structure_box import StructureBox
 from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.class_probabilities import class_probabilities
-from rl_nnunet.evaluation.subset_prediction import READ_ERRORS, find_images
+from rl_nnunet.evaluation.subset_prediction import find_images
 from rl_nnunet.evaluation.trained_model import TrainedModel
 from rl_nnunet.files import new_file
 from rl_nnunet.plans.classification import planned_crop
+from rl_nnunet.scans import READ_ERRORS
 from rl_nnunet.training.expected_classes import expecting_classes
 
 

@@ -66,7 +66,11 @@ def test_what_is_written(run_paired, arguments, tests, folder, raw, verify):
     written = raw / "Dataset504_Test"
     dataset_json = json.loads((written / "dataset.json").read_text())
     assert dataset_json["channel_names"] == {"0": "T1", "1": "T1ce", "2": "T2w"}
-    assert dataset_json["rl_nnunet"] == {"branches": {"T1w": ["T1", "T1ce"], "T2w": ["T2w"]}, "pairing": "paired"}
+    assert dataset_json["rl_nnunet"] == {
+        "branches": {"T1w": ["T1", "T1ce"], "T2w": ["T2w"]},
+        "pairing": "paired",
+        "orientation": "keep",
+    }
     assert dataset_json["labels"] == {"background": 0, "core": 1, "edema": 2}
     assert layout_from_dataset_json(dataset_json).channels == ((0, 1), (2,))
     assert sorted(os.listdir(written / "labelsTr")) == [f"p{n}.nii.gz" for n in range(5)]

@@ -60,7 +60,11 @@ def test_two_branches_three_channels(run_unpaired, arguments, folders, raw):
     folder = raw / "Dataset502_Test"
     dataset_json = json.loads((folder / "dataset.json").read_text())
     assert dataset_json["channel_names"] == {"0": "CT", "1": "T1", "2": "T2"}
-    assert dataset_json["rl_nnunet"] == {"branches": {"CT": ["CT"], "MR": ["T1", "T2"]}, "pairing": "unpaired"}
+    assert dataset_json["rl_nnunet"] == {
+        "branches": {"CT": ["CT"], "MR": ["T1", "T2"]},
+        "pairing": "unpaired",
+        "orientation": "LPS",
+    }
     assert dataset_json["labels"] == {"background": 0, "myocardium": 1, "ventricle": 2}
     training = ["CT_p1", "CT_p2", "CT_p3", "MR_p3", "MR_p5", "MR_p6"]
     assert sorted(os.listdir(folder / "labelsTr")) == [f"{name}.nii.gz" for name in training]

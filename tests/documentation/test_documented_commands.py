@@ -26,6 +26,7 @@ SMALL = {
     "nnUNetv2_plan_and_preprocess": "-npfp 1 -np 1",
     "nnUNetv2_train": "-device cpu",
     "nnUNetv2_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
+    "rl_nnunet_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "nnUNetv2_ensemble": "-np 1",
     "rl_nnunet_evaluate_subsets": "-device cpu --disable_tta",
     "rl_nnunet_classify": "-device cpu --disable_tta",
@@ -167,6 +168,8 @@ def test_augmentation_policy(readme):
 def test_prediction(readme):
     follow("prediction.md", readme)
     assert list((readme / "ensembled").glob("*.nii.gz"))
+    assert list((readme / "any_scan").glob("*.nii.gz"))
+    assert (readme / "one_scan" / "mr_test_2001_image.nii.gz").is_file()
     assert "| ● | ● | ● | ● |" in (readme / "subsets" / "summary.md").read_text(encoding="utf-8")
 
 

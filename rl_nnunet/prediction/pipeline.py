@@ -1,0 +1,210 @@
+"""Preprocess, predict and export many scans, each step beside the others; what is wrong with one stops no other."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nnunetv2.inference.export_prediction import export_prediction_from_logits
+
+from rl_nnunet.errors import InputError
+from rl_nnunet.headers import nifti
+from rl_nnunet.parallel import prepare_worker
+from rl_nnunet.prediction.companions import CompanionPredictor
+from rl_nnunet.prediction.patients import Target
+from rl_nnunet.prediction.preprocessing import Prepared, Preprocessing
+
+QUEUED_EXPORTS = 2
+"""How many predictions wait for an export at most, as in nnU-Net."""
+PROBABILITY_ENDINGS = (".npz", ".pkl")
+
+
+@dataclass(frozen=True)
+class Export:
+    """Calls nnU-Net's export; it can be sent to another process.
+
+    Parameters
+    ----------
+    preprocessing : Preprocessing
+        How the scans were preprocessed.
+    save_probabilities : bool
+        Whether to write them, too.
+    """
+
+    preprocessing: Preprocessing
+    save_probabilities: bool
+
+    @property
+    def endings(self) -> tuple[str, ...]:
+        """Of the files that a scan gets; that of the segmentation last."""
+        probabilities = PROBABILITY_ENDINGS if self.save_probabilities else ()
+        return (*probabilities, self.preprocessing.dataset_json["file_ending"])
+
+    def __call__(self, logits: np.ndarray, properties: dict[str, Any], output: Path) -> None:
+        """Write the segmentation of a scan; all of it, or nothing.
+
+        Parameters
+        ----------
+        logits : array
+            Of the preprocessed scan.
+        properties : dict
+            nnU-Net's.
+        output : Path
+            The file, without ending.
+
+        Raises
+        ------
+        InputError
+            If it cannot be written.
+        """
+        how, unfinished = self.preprocessing, output.with_name(f".unfinished_{output.name}")
+        try:
+            export_prediction_from_logits(
+                logits, properties, how.configuration, how.plans, how.dataset_json, str(unfinished),
+                self.save_probabilities,
+            )  # fmt: skip
+            segmentation = Path(f"{unfinished}{self.endings[-1]}")
+            if nifti.is_nifti(segmentation):
+                _check_written(segmentation, output)
+            for ending in self.endings:
+                Path(f"{unfinished}{ending}").replace(f"{output}{ending}")
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or str(error).splitlines()[0].strip()
+            raise InputError(
+                f"{output}{self.endings[-1]} cannot be written ({reason}); free space, or mend the permissions."
+            ) from None
+        finally:
+            for ending in self.endings:
+                Path(f"{unfinished}{ending}").unlink(missing_ok=True)
+
+
+def _check_written(segmentation: Path, output: Path) -> None:
+    """Raise `OSError` if a file is not complete: ITK reports no error on a full disk."""
+    try:
+        nifti.check_complete(segmentation)
+    except InputError:
+        raise OSError(28, "the disk or quota is full", str(output)) from None
+
+
+@dataclass
+class Pipeline:
+    """Predicts scans.
+
+    Parameters
+    ----------
+    predictor : CompanionPredictor
+        With the network.
+    preprocessing : Preprocessing
+        How to preprocess.
+    export : Export
+        How to write.
+    processes : tuple of int
+        Of preprocessing and export; 0 works in this process.
+    branches : sequence of sequence of int
+        Channels of each branch of the network.
+    failures : dict of Path to str
+        After `run`, why outputs are not there.
+    """
+
+    predictor: CompanionPredictor
+    preprocessing: Preprocessing
+    export: Export
+    processes: tuple[int, int]
+    branches: Sequence[Sequence[int]]
+    failures: dict[Path, str] = field(default_factory=dict)
+
+    def run(self, targets: Sequence[Target], previous: Callable[[Target], Path | None]) -> None:
+        """Segment all targets.
+
+        Parameters
+        ----------
+        targets : sequence of Target
+            The scans.
+        previous : callable
+            Returns the segmentation of the previous stage of a cascade, or None.
+
+        Raises
+        ------
+        InputError
+            If a process was killed.
+        """
+        try:
+            with _processes(self.processes[0]) as preprocessors, _processes(self.processes[1]) as exporters:
+                exports: dict[Future[None], Path] = {}
+                for target, future in self._preprocessed(targets, previous, preprocessors):
+                    try:
+                        logits, properties = self._predict(target, future.result())
+                        exports[exporters.submit(self.export, logits, properties, target.output)] = target.output
+                    except InputError as error:
+                        self.failures[target.output] = str(error)
+                    self._collect(exports, self.processes[1] + QUEUED_EXPORTS - 1)
+                self._collect(exports, 0)
+        except BrokenProcessPool:
+            raise InputError(
+                "A worker process was killed, most likely because the memory ran out; try again with a smaller -npp or "
+                "-nps."
+            ) from None
+
+    def _preprocessed(
+        self, targets: Sequence[Target], previous: Callable[[Target], Path | None], executor: Executor
+    ) -> Iterator[tuple[Target, Future[Prepared]]]:
+        """Yield targets in order; of those ahead, there is one a process, however many there are."""
+        ahead: deque[tuple[Target, Future[Prepared]]] = deque()
+        for target in targets:
+            ahead.append((target, executor.submit(self.preprocessing, target, previous(target))))
+            if len(ahead) > self.processes[0]:
+                yield ahead.popleft()
+        while ahead:
+            yield ahead.popleft()
+
+    def _predict(self, target: Target, prepared: Prepared) -> tuple[np.ndarray, dict[str, Any]]:
+        data = prepared.for_network(self.branches, tuple(target.scan.channels))
+        try:
+            return self.predictor.predict_logits_from_preprocessed_data(data).cpu().numpy(), prepared.properties
+        except (RuntimeError, MemoryError) as error:
+            reason = (str(error).splitlines() or ["out of memory"])[0]
+            raise InputError(f"{target.scan.file} cannot be predicted ({reason}); try --not_on_device.") from None
+
+    def _collect(self, exports: dict[Future[None], Path], most: int) -> None:
+        """Wait until no more exports than some are at work, and note those that failed."""
+        while len(exports) > most:
+            done, _ = wait(exports, return_when=FIRST_COMPLETED)
+            for future in done:
+                output = exports.pop(future)
+                try:
+                    future.result()
+                except InputError as error:
+                    self.failures[output] = str(error)
+
+
+class _ThisProcess(Executor):
+    """Does at once what it is given."""
+
+    def submit(self, function: Callable[..., Any], /, *arguments: Any, **options: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*arguments, **options))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@contextlib.contextmanager
+def _processes(number: int) -> Iterator[Executor]:
+    """Provide workers, which end with the block, however it ends."""
+    if not number:
+        yield _ThisProcess()
+        return
+    executor = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=prepare_worker)
+    try:
+        yield executor
+    finally:
+        executor.shutdown(cancel_futures=True)
