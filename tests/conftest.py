@@ -1,6 +1,7 @@
 """What all tests share: an environment without the user's nnU-Net folders, and tiny data sets in nnU-Net's format."""
 
 import json
+import locale
 import os
 import re
 import shutil
@@ -109,6 +110,7 @@ def write_dicom():
         folder.mkdir(parents=True, exist_ok=True)
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
+        before = locale.setlocale(locale.LC_ALL)
         for index, (values, position) in enumerate(zip(volume, positions, strict=True)):
             image = sitk.GetImageFromArray(values.astype(np.int16))
             image.SetSpacing(spacing[:2])
@@ -127,6 +129,9 @@ def write_dicom():
             # Names tell nothing of the order.
             writer.SetFileName(str(folder / f"{series}_{(7 * index) % len(volume)}_{index}.dcm"))
             writer.Execute(image)
+        locale.setlocale(
+            locale.LC_ALL, before
+        )  # ITK leaves the process with that of C, and all that comes after with ASCII
         return folder
 
     return write
