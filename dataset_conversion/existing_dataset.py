@@ -121,17 +121,17 @@ def _examine_case(case: tuple[str, list[str]], reader: type[BaseReaderWriter], c
 
 
 def _check_pairing(cases: Sequence[Case], layout: BranchLayout, folder: Path) -> None:
-    wrong = [case for case in cases if not case.branches or (layout.pairing == "unpaired" and len(case.branches) > 1)]
+    wrong = [case for case in cases if not case.branches or (not layout.is_paired and len(case.branches) > 1)]
     if wrong:
         found = [f"{case.identifier} has {' and '.join(case.branches) or 'none'}" for case in wrong]
         examples = ", ".join(found[:5]) + ", ..." * (len(found) > 5)
-        expected = "exactly one branch" if layout.pairing == "unpaired" else "a branch"
+        expected = "a branch" if layout.is_paired else "exactly one branch"
         remedy = ", or use --pairing paired" if all(case.branches for case in wrong) else ""
         raise InputError(
             f"{folder}: {len(wrong)} of {len(cases)} cases do not have {expected} ({examples}); correct the images"
             f"{remedy}."
         )
-    if layout.pairing == "paired" and len(layout.branches) > 1 and all(len(case.branches) == 1 for case in cases):
+    if layout.is_paired and len(layout.branches) > 1 and all(len(case.branches) == 1 for case in cases):
         raise InputError(f"{folder}: every case has one branch only, and the others are blank; use --pairing unpaired.")
     lacking = next((name for name in layout.names if not any(name in case.branches for case in cases)), None)
     if lacking is not None:

@@ -138,7 +138,7 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
         _cache: dict,
     ) -> dict[str, Any]:
         """Plan as nnU-Net does and add our arguments; an unpaired sample covers one patch per branch of the data."""
-        patches_per_sample = len(self.layout.branches) if self.layout.pairing == "unpaired" else 1
+        patches_per_sample = 1 if self.layout.is_paired else len(self.layout.branches)
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset / patches_per_sample, _cache
         )

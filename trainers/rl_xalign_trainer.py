@@ -49,12 +49,8 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     network_plan = RLU2NetPlan()
 
     @property
-    def _is_unpaired(self) -> bool:
-        return self.layout.pairing == "unpaired"
-
-    @property
     def _targets(self) -> BranchTargets:
-        return BranchTargets(len(self.layout.branches), are_joined=self._is_unpaired)
+        return BranchTargets(len(self.layout.branches), are_joined=not self.layout.is_paired)
 
     # ---- agents and loss -------------------------------------------------------------------------------------------
 
@@ -93,7 +89,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return nnU-Net's loaders for paired data, and loaders that compose one case per branch for unpaired data."""
-        if not self._is_unpaired:
+        if self.layout.is_paired:
             return super().get_dataloaders()
         patch_size = self.configuration_manager.patch_size
         scales = self._get_deep_supervision_scales()
@@ -218,7 +214,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
         """
         per_branch = [self._validate_alone(batch, branch) for branch in range(len(self.layout.branches))]
         keys = ("tp_hard", "fp_hard", "fn_hard")
-        if self._is_unpaired:
+        if not self.layout.is_paired:
             result = {key: sum(r[key] for r in per_branch) for key in keys}
             result["loss"] = np.nanmean([r["loss"] for r in per_branch])
         else:
@@ -241,7 +237,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
 
     def _rows_with(self, branch: int, batch: dict) -> list[int]:
         """Return the samples that have a branch; in unpaired data, all or none of a batch have it."""
-        if self._is_unpaired:
+        if not self.layout.is_paired:
             return list(range(len(batch["data"]))) if batch["keys"][self.layout.names[branch]] else []
         blank_values = self.module.blank_values.to(batch["data"].device)
         absent = absent_channels(batch["data"], self.layout.channels, blank_values)

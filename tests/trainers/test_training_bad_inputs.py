@@ -64,7 +64,7 @@ FOR_BOTH = [
     ([in_dataset("labels", DELETE)], '"labels" must name the background'),
     ([in_dataset("labels", {"heart": 1, "liver": 2})], '"labels" must name the background'),
     ([in_dataset("labels", {"background": 0, "all": [1, 2], "core": 2})], 'need a "regions_class_order"'),
-    ([in_dataset("rl_nnunet", "pairing", "both")], '"pairing" must be "paired" or "unpaired"'),
+    ([in_dataset("rl_nnunet", "pairing", "both")], '"pairing" must be "paired", "unpaired" or "unregistered"'),
     ([in_dataset(*BRANCHES, "CT", ["CT", "MRI"])], "must use every channel exactly once"),
 ]
 FOR_BRANCHES = [
