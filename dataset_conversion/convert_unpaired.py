@@ -51,7 +51,8 @@ def _run() -> None:
         for case in find_unpaired_cases(training, tests, branches, named, own_labels, arguments.allow_missing)
     ]
     notices = unlabeled_notices(own_labels, list(named))
-    write_cases(arguments, "rl_nnunet_convert_unpaired", "unpaired", branches, named, cases, notices)
+    pairing = "unregistered" if arguments.same_patient else "unpaired"
+    write_cases(arguments, "rl_nnunet_convert_unpaired", pairing, branches, named, cases, notices)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("BRANCH", "NAME=VALUE"),
         help="values in the label files of one branch, where they differ from --labels; structures may be left out, if "
         "these files do not label them",
+    )
+    parser.add_argument(
+        "--same_patient",
+        action="store_true",
+        help="the same {case} in two branches is one patient, whose scans train together, each on its own grid; "
+        "cases.csv says which cases belong to whom",
     )
     parser.add_argument(
         "--spacing",
