@@ -11,7 +11,7 @@ from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPre
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.prediction.grids import Grid, pair, preprocessed_affine, read_grid, relative_map
+from rl_nnunet.grids import Grid, pair, preprocessed_affine, read_grid, relative_map
 
 STRAIGHT = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
 CT = Grid((20, 16, 12), (1.0, 1.5, 4.0), (-10.0, 5.0, 30.0), STRAIGHT)
