@@ -10,7 +10,7 @@ cropped as any other case.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,26 +19,30 @@ from rl_nnunet.dataloading.shared_spatial import share_spatial
 from rl_nnunet.dataloading.unpaired_loader import ClassMatchedLoader, UnpairedDataLoader
 
 
+class Given(NamedTuple):
+    """What is given of a sample: its case, and the first index of its window; None where they are drawn."""
+
+    case: str | None = None
+    window: np.ndarray | None = None
+
+
 class PlacedLoader(ClassMatchedLoader):
     """A branch's loader with the cases and windows of some samples given from outside.
 
     Attributes
     ----------
-    given_cases : sequence of str or None
-        Per sample of the next batch, its case; None where it is drawn.
-    given_windows : sequence of array or None
-        Per sample of the next batch, the first index of its window; None where nnU-Net places it.
+    given : sequence of Given
+        Per sample of the next batch.
     windows : list of array
         The first index of each window of the last batch.
     """
 
-    given_cases: Sequence[str | None] = ()
-    given_windows: Sequence[np.ndarray | None] = ()
+    given: Sequence[Given] = ()
     windows: Sequence[np.ndarray] = ()
 
     def get_indices(self) -> list[str]:
         """Return the cases of a batch."""
-        return [given or drawn for given, drawn in zip(self.given_cases, super().get_indices(), strict=True)]
+        return [given.case or drawn for given, drawn in zip(self.given, super().get_indices(), strict=True)]
 
     def generate_train_batch(self) -> dict[str, Any]:
         """Generate a batch with what is given."""
@@ -48,9 +52,9 @@ class PlacedLoader(ClassMatchedLoader):
     def get_bbox(self, *arguments: Any, **options: Any) -> tuple[list[int], list[int]]:
         """Return the given window of the next sample, or else the bounding box of `ClassMatchedLoader`."""
         lower, upper = super().get_bbox(*arguments, **options)
-        given = self.given_windows[len(self.windows)]
-        if given is not None:
-            lower, upper = given.tolist(), (given + self.patch_size).tolist()
+        window = self.given[len(self.windows)].window
+        if window is not None:
+            lower, upper = window.tolist(), (window + self.patch_size).tolist()
         self.windows.append(np.array(lower))
         return lower, upper
 
@@ -108,49 +112,34 @@ class UnregisteredDataLoader(UnpairedDataLoader):
 
     def _generate_branches(self, chosen: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """Generate the leader's batch, then those of the branches that follow."""
-        names = list(self.loaders)
-        leader = names.pop(np.random.randint(len(names)))  # noqa: NPY002 - as in nnU-Net's loader
+        followers = list(self.loaders)
+        leader = followers.pop(np.random.randint(len(followers)))  # noqa: NPY002 - as in nnU-Net's loader
         is_same = np.random.random(self.batch_size) < self.same_patient  # noqa: NPY002
-        nothing = [None] * self.batch_size
-        batches = {leader: self._generate_one(leader, chosen, nothing, nothing)}
-        for name in names:
-            cases = [
-                self._companion(case, name) if same else None
-                for case, same in zip(batches[leader]["keys"], is_same, strict=True)
-            ]
-            windows = [
-                None if companion is None else self.places.window(case, companion, lower, self._window_size(leader))
-                for case, companion, lower in zip(
-                    batches[leader]["keys"], cases, self.loaders[leader].windows, strict=True
-                )
-            ]
-            batches[name] = self._generate_one(name, chosen, cases, windows, leader)
+        batches = {leader: self._generate_one(leader, chosen, [Given()] * self.batch_size)}
+        led = list(zip(is_same, batches[leader]["keys"], self.loaders[leader].windows, strict=True))
+        for name in followers:
+            given = [self._companion(name, case, window) if same else Given() for same, case, window in led]
+            batches[name] = self._generate_one(name, chosen, given, leader)
         return batches
 
     def _generate_one(
-        self,
-        name: str,
-        chosen: Mapping[str, np.ndarray],
-        cases: Sequence[str | None],
-        windows: Sequence[np.ndarray | None],
-        leader: str | None = None,
+        self, name: str, chosen: Mapping[str, np.ndarray], given: Sequence[Given], leader: str | None = None
     ) -> dict[str, Any]:
-        loader = self.loaders[name]
-        loader.given_cases, loader.given_windows = cases, windows
-        repeats = [window is not None for window in windows]
+        self.loaders[name].given = given
+        repeats = [sample.window is not None for sample in given]
         for position, spatial in enumerate(self.spatial[name]):
-            spatial.start_batch(None if leader is None else self.spatial[leader][position], repeats)
+            spatial.start_batch(self.spatial[leader][position] if leader else None, repeats)
         return self._generate_branch(name, chosen)
 
-    def _companion(self, case: str, branch: str) -> str | None:
-        """Draw a scan of the patient of a case; None if there is none of this branch."""
+    def _companion(self, branch: str, case: str, window: np.ndarray) -> Given:
+        """Draw a scan of the patient of a case, and find the place of a window; nothing if there is none."""
         companions = self.places.companions(case, branch)
-        return companions[np.random.randint(len(companions))] if companions else None  # noqa: NPY002
-
-    def _window_size(self, name: str) -> np.ndarray:
-        return np.array(self.loaders[name].patch_size)
+        if not companions:
+            return Given()
+        companion = companions[np.random.randint(len(companions))]  # noqa: NPY002
+        return Given(companion, self.places.window(case, companion, window, np.array(self.loaders[branch].patch_size)))
 
     def _is_matched(self, sample: int, names: Sequence[str], chosen: Mapping[str, np.ndarray]) -> bool:
         """Tell whether a sample shows one place, or else one class; branches at the leader's place are like it."""
-        rest = [name for name in names if self.loaders[name].given_windows[sample] is None]
+        rest = [name for name in names if self.loaders[name].given[sample].window is None]
         return len(rest) == 1 < len(names) or super()._is_matched(sample, rest, chosen)

@@ -82,7 +82,7 @@ def middles(batches, margin=2):
             lower = np.array(each.windows)
             is_slice = np.array(each.patch_size) == 1
             inside &= ((lower >= margin) & (lower + each.patch_size <= size - margin) | is_slice).all(1)
-            followed |= [window is not None for window in each.given_windows]
+            followed |= [given.window is not None for given in each.given]
         for sample in np.flatnonzero(inside & followed):
             places = batch["data"][sample].flatten(1).mean(1).double().numpy().reshape(2, 3)
             found.append((places, batch["matched"][sample]))
@@ -118,9 +118,9 @@ def test_places_are_followed_as_far_as_the_companion_reaches(write_scans):
     seen = set()
     for _ in range(4):
         batch = next(batches)
-        is_follower = {n: any(w is not None for w in each.given_windows) for n, each in batches.loaders.items()}
+        is_follower = {n: any(g.window is not None for g in each.given) for n, each in batches.loaders.items()}
         leader, follower = sorted(is_follower, key=is_follower.get)
-        for sample, window in enumerate(batches.loaders[follower].given_windows):
+        for sample, (_, window) in enumerate(batches.loaders[follower].given):
             crop = batch["data"][sample][:3] if leader == "CT" else batch["data"][sample][3:]
             if not (batch["target"][sample, list(is_follower).index(leader)] >= 0).all():
                 continue  # padded
@@ -160,18 +160,20 @@ def test_places_out_of_the_companion_are_not_matched(write_scans):
 @pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
 def test_share_of_samples_of_one_patient(four, share):
     """Among the samples of a patient with both scans; by chance, half of the others have the second scan, too."""
-    batches = loader(four, share, batch_size=60, oversample_foreground_percent=0.0)
+    batches = loader(four, share, batch_size=40, oversample_foreground_percent=0.0)
     same, of_a, leaders = 0, 0, set()
-    for _ in range(5):
+    for _ in range(8):
         batch = next(batches)
-        (leader,) = (n for n, each in batches.loaders.items() if each.given_cases == [None] * 60) if share else ("CT",)
+        (leader,) = (
+            (n for n, each in batches.loaders.items() if not any(g.case for g in each.given)) if share else ("CT",)
+        )
         follower = "MRI" if leader == "CT" else "CT"
         leaders.add(leader)
         lead = np.array([case.endswith("_a") for case in batch["keys"][leader]])
         follow = np.array([case.endswith("_a") for case in batch["keys"][follower]])
         of_a += lead.sum()
         same += (lead & follow).sum()
-        given = np.array([window is not None for window in batches.loaders[follower].given_windows])
+        given = np.array([given.window is not None for given in batches.loaders[follower].given])
         assert not (given & ~lead).any()
         assert batch["matched"] == given.tolist()
     assert same / of_a == pytest.approx(share + (1 - share) / 2, abs=0.14)
@@ -192,7 +194,7 @@ def test_branches_of_one_place_are_moved_alike(write_scans):
     kinds = set()
     for _ in range(6):
         batch = next(batches)
-        followed = np.array([[window is not None for window in e.given_windows] for e in batches.loaders.values()])
+        followed = np.array([[given.window is not None for given in e.given] for e in batches.loaders.values()])
         ct, mri = batch["data"][:, :3], batch["data"][:, 3:]
         for sample, is_same in enumerate(followed.any(0)):
             assert torch.allclose(ct[sample], mri[sample], atol=1e-3) == is_same
