@@ -16,6 +16,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from rl_nnunet.branches import BranchLayout, channel_indices, layout_from_dataset_json
+from rl_nnunet.case_table import read_patients
 from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.errors import InputError
@@ -65,11 +66,17 @@ def record_branches(folder: Path, dataset_json: dict[str, Any], folds: int, proc
     Raises
     ------
     InputError
-        If a case does not fit the pairing or cannot be read; nothing is written then.
+        If a case does not fit the pairing or cannot be read, or its patient has to be known and is not; nothing is
+        written then.
     """
     layout = layout_from_dataset_json(dataset_json)
     reports = _examine(folder, dataset_json, processes)
-    cases = [Case(report.name, report.branches(layout), report.name, {}) for report in reports]
+    names = [report.name for report in reports]
+    patients = dict(zip(names, names, strict=True))
+    if layout.pairing == "unregistered":
+        remedy = "write it, with the columns case, patient and part (train or test), or correct it"
+        patients = read_patients(folder, names, remedy)
+    cases = [Case(report.name, report.branches(layout), patients[report.name], {}) for report in reports]
     _check_pairing(cases, layout, folder)
     notices = _constant_notices(reports, dataset_json)
     if (folder / "splits_final.json").exists():
