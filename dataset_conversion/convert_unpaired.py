@@ -19,7 +19,6 @@ from rl_nnunet.dataset_conversion.general_options import (
     write_cases,
 )
 from rl_nnunet.dataset_conversion.label_options import Entries, labels_per_branch, name_labels
-from rl_nnunet.dataset_conversion.spacing_option import spacings_per_branch
 from rl_nnunet.errors import InputError, run_command
 
 EXAMPLE = """example:
@@ -45,6 +44,9 @@ def _run() -> None:
     branches = name_channels([(files.branch, len(files.image_patterns)) for files in training], arguments.channels)
     own_labels = labels_per_branch(arguments.labels_of, list(named), list(branches))
     tests = [parse_branch(text, "--test") for text in arguments.test]
+
+    from rl_nnunet.dataset_conversion.spacing_option import spacings_per_branch
+
     spacings = spacings_per_branch(arguments.spacing, branches)
     cases = [
         replace(case, spacing=spacings.get(case.branches[0]))
