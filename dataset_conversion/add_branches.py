@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from rl_nnunet.branches import DATASET_JSON_KEY, describe_branches, layout_from_dataset_json, read_dataset_json
+from rl_nnunet.branches import DATASET_JSON_KEY, Pairing, describe_branches, layout_from_dataset_json, read_dataset_json
 from rl_nnunet.command_line import add_processes_argument, make_parser, whole_number
 from rl_nnunet.dataset_conversion.command_line import add_folds_argument
 from rl_nnunet.dataset_conversion.general_options import split_branch
@@ -57,9 +57,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--pairing",
-        choices=("paired", "unpaired"),
+        choices=get_args(Pairing),
         required=True,
-        help="paired: the cases have all branches, on one grid; unpaired: each case has one, and the others are zero",
+        help="paired: the cases have all branches, on one grid; unpaired: each case has one, and the others are zero; "
+        "unregistered: unpaired, and cases.csv beside dataset.json says which cases are of one patient",
     )
     add_folds_argument(parser, ", if the data set has no splits_final.json yet")
     add_processes_argument(parser)

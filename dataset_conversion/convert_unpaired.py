@@ -19,7 +19,6 @@ from rl_nnunet.dataset_conversion.general_options import (
     write_cases,
 )
 from rl_nnunet.dataset_conversion.label_options import Entries, labels_per_branch, name_labels
-from rl_nnunet.dataset_conversion.spacing_option import spacings_per_branch
 from rl_nnunet.errors import InputError, run_command
 
 EXAMPLE = """example:
@@ -45,13 +44,17 @@ def _run() -> None:
     branches = name_channels([(files.branch, len(files.image_patterns)) for files in training], arguments.channels)
     own_labels = labels_per_branch(arguments.labels_of, list(named), list(branches))
     tests = [parse_branch(text, "--test") for text in arguments.test]
+
+    from rl_nnunet.dataset_conversion.spacing_option import spacings_per_branch
+
     spacings = spacings_per_branch(arguments.spacing, branches)
     cases = [
         replace(case, spacing=spacings.get(case.branches[0]))
         for case in find_unpaired_cases(training, tests, branches, named, own_labels, arguments.allow_missing)
     ]
     notices = unlabeled_notices(own_labels, list(named))
-    write_cases(arguments, "rl_nnunet_convert_unpaired", "unpaired", branches, named, cases, notices)
+    pairing = "unregistered" if arguments.same_patient else "unpaired"
+    write_cases(arguments, "rl_nnunet_convert_unpaired", pairing, branches, named, cases, notices)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -87,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("BRANCH", "NAME=VALUE"),
         help="values in the label files of one branch, where they differ from --labels; structures may be left out, if "
         "these files do not label them",
+    )
+    parser.add_argument(
+        "--same_patient",
+        action="store_true",
+        help="the same {case} in two branches is one patient, whose scans train together, each on its own grid; "
+        "cases.csv says which cases belong to whom",
     )
     parser.add_argument(
         "--spacing",

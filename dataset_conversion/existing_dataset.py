@@ -16,6 +16,7 @@ from nnunetv2.imageio.reader_writer_registry import determine_reader_writer_from
 from nnunetv2.utilities.utils import get_filenames_of_train_images_and_targets
 
 from rl_nnunet.branches import BranchLayout, channel_indices, layout_from_dataset_json
+from rl_nnunet.case_table import read_patients
 from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.splits import make_splits
 from rl_nnunet.errors import InputError
@@ -65,11 +66,17 @@ def record_branches(folder: Path, dataset_json: dict[str, Any], folds: int, proc
     Raises
     ------
     InputError
-        If a case does not fit the pairing or cannot be read; nothing is written then.
+        If a case does not fit the pairing or cannot be read, or its patient has to be known and is not; nothing is
+        written then.
     """
     layout = layout_from_dataset_json(dataset_json)
     reports = _examine(folder, dataset_json, processes)
-    cases = [Case(report.name, report.branches(layout), report.name, {}) for report in reports]
+    names = [report.name for report in reports]
+    patients = dict(zip(names, names, strict=True))
+    if layout.pairing == "unregistered":
+        remedy = "write it, with the columns case, patient and part (train or test), or correct it"
+        patients = read_patients(folder, names, remedy)
+    cases = [Case(report.name, report.branches(layout), patients[report.name], {}) for report in reports]
     _check_pairing(cases, layout, folder)
     notices = _constant_notices(reports, dataset_json)
     if (folder / "splits_final.json").exists():
@@ -121,17 +128,17 @@ def _examine_case(case: tuple[str, list[str]], reader: type[BaseReaderWriter], c
 
 
 def _check_pairing(cases: Sequence[Case], layout: BranchLayout, folder: Path) -> None:
-    wrong = [case for case in cases if not case.branches or (layout.pairing == "unpaired" and len(case.branches) > 1)]
+    wrong = [case for case in cases if not case.branches or (not layout.is_paired and len(case.branches) > 1)]
     if wrong:
         found = [f"{case.identifier} has {' and '.join(case.branches) or 'none'}" for case in wrong]
         examples = ", ".join(found[:5]) + ", ..." * (len(found) > 5)
-        expected = "exactly one branch" if layout.pairing == "unpaired" else "a branch"
+        expected = "a branch" if layout.is_paired else "exactly one branch"
         remedy = ", or use --pairing paired" if all(case.branches for case in wrong) else ""
         raise InputError(
             f"{folder}: {len(wrong)} of {len(cases)} cases do not have {expected} ({examples}); correct the images"
             f"{remedy}."
         )
-    if layout.pairing == "paired" and len(layout.branches) > 1 and all(len(case.branches) == 1 for case in cases):
+    if layout.is_paired and len(layout.branches) > 1 and all(len(case.branches) == 1 for case in cases):
         raise InputError(f"{folder}: every case has one branch only, and the others are blank; use --pairing unpaired.")
     lacking = next((name for name in layout.names if not any(name in case.branches for case in cases)), None)
     if lacking is not None:

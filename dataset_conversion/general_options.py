@@ -167,8 +167,8 @@ def write_cases(
         The options.
     command : str
         The command.
-    pairing : {"paired", "unpaired"}
-        Whether every case is expected to have all branches, or one only.
+    pairing : {"paired", "unpaired", "unregistered"}
+        Whether every case is expected to have all branches, or one only (see `RawDataset`).
     branches : dict of str to tuple of str
         Channel names of every branch.
     named : dict of str to tuple of str

@@ -41,8 +41,8 @@ class RawDataset:
         Its name, without the ID.
     branches : dict of str to tuple of str
         Channel names of every branch; their order is the order of the channels.
-    pairing : {"paired", "unpaired"}
-        Whether every case has all branches, or one only.
+    pairing : {"paired", "unpaired", "unregistered"}
+        Whether every case has all branches, or one only; and if so, whether patients have cases of several branches.
     labels : LabelScheme
         The labels.
     cases : list of Case
@@ -107,6 +107,7 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
     for branch in dataset.branches:
         if not any(branch in case.branches for case in training):
             raise InputError(f"{branch} has no training case; add labeled cases, or leave the branch out.")
+    companions = _companion_notices(dataset, training)
     splits, notices = _splits_if_possible(dataset, training)
     target = check_target(dataset)
     with new_folder(target, DATASET_KIND, overwrite=overwrite) as folder:
@@ -117,8 +118,9 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         reports = convert_cases(dataset.cases, settings, processes)
         if splits:
             (folder / "splits_final.json").write_text(json.dumps(splits, indent=4))
-        # Of a classification data set, folds are made later on, too, and must know the patients.
-        if dataset.classes or any(case.details for case in dataset.cases):
+        # Of a classification data set, folds are made later on, too, and must know the patients; so must training on
+        # several scans of a patient.
+        if dataset.classes or dataset.pairing == "unregistered" or any(case.details for case in dataset.cases):
             write_case_table(folder / CASE_TABLE, [_table_row(case) for case in dataset.cases])
         if dataset.class_rows:
             write_class_table(folder / CLASS_TABLE, dataset.class_rows)
@@ -126,9 +128,34 @@ def write_dataset(dataset: RawDataset, *, processes: int, overwrite: bool) -> No
         # A data set of another name may have got the ID since.
         _check_id(dataset)
     print(format_summary(reports, list(dataset.branches), list(dataset.labels.structures), dataset.stratified_by))
-    for notice in [*dataset.notices, *notices, *_stale_notices(dataset)]:
+    for notice in [*dataset.notices, *companions, *notices, *_stale_notices(dataset)]:
         print(f"Notice: {notice}")
     print(f"Written: {target}")
+
+
+def _companion_notices(dataset: RawDataset, training: Sequence[Case]) -> list[str]:
+    """Say how many patients have scans of several branches, where that is what the data set is for.
+
+    Raises
+    ------
+    InputError
+        If none has.
+    """
+    if dataset.pairing != "unregistered":
+        return []
+    branches: dict[str, set[str]] = {}
+    for case in training:
+        branches.setdefault(case.patient, set()).update(case.branches)
+    several = sorted(patient for patient, names in branches.items() if len(names) > 1)
+    if not several:
+        raise InputError(
+            "--same_patient: no training case has one name in two branches; let {case} stand for the patient in the "
+            "patterns of all of them, or leave the option out."
+        )
+    return [
+        f"{len(several)} of {len(branches)} training patients have scans of several branches, first {several[0]}; "
+        "their scans train together, each on its own grid."
+    ]
 
 
 def _test_folders(cases: Sequence[Case]) -> list[str]:

@@ -102,12 +102,12 @@ def check_pairing(
         for case in names:
             counts[case] += 1
     several = sorted(case for case, count in counts.items() if count > 1)
-    if layout.pairing == "unpaired" and several:
+    if not layout.is_paired and several:
         print(
-            f'Notice: dataset.json says "unpaired", but {len(several)} of {len(counts)} cases have several branches, '
-            f'first {several[0]}; if these show one patient on one grid, "paired" is right.'
+            f'Notice: dataset.json says "{layout.pairing}", but {len(several)} of {len(counts)} cases have several '
+            f'branches, first {several[0]}; if these show one patient on one grid, "paired" is right.'
         )
-    if layout.pairing == "paired" and len(layout.branches) > 1 and not several:
+    if layout.is_paired and len(layout.branches) > 1 and not several:
         flags = " ".join(
             f"--branch {branch.name}={','.join(channel_names[c] for c in branch.channels)}"
             for branch in layout.branches

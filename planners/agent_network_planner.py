@@ -6,6 +6,7 @@ the network by its dotted name and carry every architecture choice.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ from torch import nn
 
 from rl_nnunet.branches import blank_values, layout_from_dataset_json
 from rl_nnunet.files import new_file
+from rl_nnunet.plans.companions import COMPANIONS, CompanionConfig
 from rl_nnunet.plans.modality_dropout import DEFAULT_MODALITY_DROPOUT, MODALITY_DROPOUT
 
 SMALL_FEATURES = 8
@@ -138,7 +140,7 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
         _cache: dict,
     ) -> dict[str, Any]:
         """Plan as nnU-Net does and add our arguments; an unpaired sample covers one patch per branch of the data."""
-        patches_per_sample = len(self.layout.branches) if self.layout.pairing == "unpaired" else 1
+        patches_per_sample = 1 if self.layout.is_paired else len(self.layout.branches)
         plan = super().get_plans_for_configuration(
             spacing, median_shape, data_identifier, approximate_n_voxels_dataset / patches_per_sample, _cache
         )
@@ -152,6 +154,8 @@ class AgentNetworkPlanner(ResEncUNetPlanner):
             plan["patch_size"],
         )
         plan[MODALITY_DROPOUT] = DEFAULT_MODALITY_DROPOUT
+        if self.layout.pairing == "unregistered":
+            plan[COMPANIONS] = dataclasses.asdict(CompanionConfig())
         return plan
 
     def save_plans(self, plans: dict[str, Any]) -> None:

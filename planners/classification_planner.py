@@ -59,10 +59,10 @@ class ClassificationPlanner(AgentNetworkPlanner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.layout.pairing == "unpaired":
+        if not self.layout.is_paired:
             raise InputError(
-                f"{type(self).__name__}: {self.dataset_name} is unpaired, but a classifier sees all channels of a case "
-                "together; convert it as paired, or each branch by itself."
+                f"{type(self).__name__}: {self.dataset_name} is {self.layout.pairing}, but a classifier sees all "
+                "channels of a case together; convert it as paired, or each branch by itself."
             )
         self.crop = default_crop(self.dataset_json)
         self.classes = read_classes(self._raw, self.dataset_json, list(self.dataset))

@@ -29,10 +29,10 @@ class IntraInterPlanner(AgentNetworkPlanner):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if self.layout.pairing == "unpaired":
+        if not self.layout.is_paired:
             raise InputError(
-                f"{type(self).__name__}: {self.dataset_name} is unpaired, but the modalities of a case are fused voxel "
-                "by voxel; use RLXAlignPlanner."
+                f"{type(self).__name__}: {self.dataset_name} is {self.layout.pairing}, but the modalities of a case "
+                "are fused voxel by voxel; use RLXAlignPlanner."
             )
 
     def network_arguments(

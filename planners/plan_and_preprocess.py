@@ -142,12 +142,16 @@ def read_dataset(dataset_id: int) -> Dataset:
 @contextlib.contextmanager
 def in_preprocessed_folder(dataset: Dataset, *, verbose: bool) -> Iterator[None]:
     """Prepare the folder of a data set in ``nnUNet_preprocessed``, and keep other runs out of it for the block."""
+    from rl_nnunet.branches import layout_from_dataset_json
+    from rl_nnunet.planners.patients import copy_patients
     from rl_nnunet.planners.splits import check_splits
 
     dataset.preprocessed.mkdir(parents=True, exist_ok=True)
     refusal = f"Another run is planning {dataset.name} in {dataset.preprocessed}; wait for it to end."
     with only_run_in(dataset.preprocessed, refusal):
         check_splits(dataset.raw, dataset.preprocessed, list(dataset.files()))
+        if layout_from_dataset_json(dataset.dataset_json).pairing == "unregistered":
+            copy_patients(dataset.raw, dataset.preprocessed, dataset.files())
         if not verbose:
             (dataset.preprocessed / LOG_FILE).write_text("")
         yield

@@ -1,8 +1,9 @@
 """The domain model: branches, the named groups of input channels that get their own stem and decoder.
 
-A data set is *paired* (all branches show the same patient on the same grid, with one label map) or *unpaired* (each
-case carries one branch only, on its own grid, with its own label map). The converters record this in ``dataset.json``
-under the key ``rl_nnunet``; nnU-Net ignores the key and copies the file to where training and prediction find it.
+A data set is *paired* (all branches show the same patient on the same grid, with one label map), *unpaired* (each case
+carries one branch only, on its own grid, with its own label map) or *unregistered*: unpaired, but some patients have a
+case in several branches, and ``cases.csv`` says which. The converters record this in ``dataset.json`` under the key
+``rl_nnunet``; nnU-Net ignores the key and copies the file to where training and prediction find it.
 
 A branch that a case does not have is *blank*: its raw image is zero everywhere. After nnU-Net's normalization such a
 channel is constant, at a value that follows from the plans (see `blank_values`), or zero where a patch was padded.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rl_nnunet.command_line import KEEP, ORIENTATIONS
 from rl_nnunet.errors import InputError
@@ -25,7 +26,7 @@ DATASET_JSON_KEY = "rl_nnunet"
 ORIENTATION_KEY = "orientation"
 """Below `DATASET_JSON_KEY`: the axis order that the converter gave all images, such as LPS, or "keep"."""
 
-Pairing = Literal["paired", "unpaired"]
+Pairing = Literal["paired", "unpaired", "unregistered"]
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,11 @@ class BranchLayout:
 
     branches: tuple[Branch, ...]
     pairing: Pairing
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether the branches of a case lie on one grid, with one label map; otherwise a case has one branch."""
+        return self.pairing == "paired"
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -179,8 +185,10 @@ def _checked_entry(entry: Any) -> tuple[dict[str, list[str]], Pairing]:
                 f"dataset.json: the branch {name} must be a list of names of its channels, at least one, not "
                 f"{channels!r}."
             )
-    if entry.get("pairing") not in ("paired", "unpaired"):
-        raise InputError(f'dataset.json: "pairing" must be "paired" or "unpaired", not {entry.get("pairing")!r}.')
+    if entry.get("pairing") not in get_args(Pairing):
+        raise InputError(
+            f'dataset.json: "pairing" must be "paired", "unpaired" or "unregistered", not {entry.get("pairing")!r}.'
+        )
     return branches, entry["pairing"]
 
 

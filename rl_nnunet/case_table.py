@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -70,6 +70,33 @@ def read_case_table(path: Path) -> list[TableRow]:
             raise InputError(f"{path} states {part!r} as the part of {case}; write {' or '.join(PARTS)}.")
         rows[case] = TableRow(case, patient, part, record)
     return list(rows.values())
+
+
+def read_patients(folder: Path, cases: Iterable[str], remedy: str) -> dict[str, str]:
+    """Return the patient of every case, where training has to know who has several scans.
+
+    Parameters
+    ----------
+    folder : Path
+        The one with the table.
+    cases : iterable of str
+        The cases that need a patient.
+    remedy : str
+        What to do if there is no such table.
+
+    Raises
+    ------
+    InputError
+        If there is none, it cannot be read, or lacks a case.
+    """
+    path = folder / CASE_TABLE
+    if not path.is_file():
+        raise InputError(f"There is no {path}, which says which scans are of one patient; {remedy}.")
+    patients = {row.case: row.patient for row in read_case_table(path)}
+    lacking = next((case for case in cases if case not in patients), None)
+    if lacking is not None:
+        raise InputError(f"{path} does not say whose scan {lacking} is; {remedy}.")
+    return patients
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, str]]:

@@ -131,3 +131,10 @@ def test_other_errors_keep_their_traceback():
 def test_success_does_not_exit(capsys):
     run_command(lambda: print("done", file=sys.stdout))
     assert capsys.readouterr().out == "done\n"
+
+
+@pytest.mark.parametrize(("pairing", "is_paired"), [("paired", True), ("unpaired", False), ("unregistered", False)])
+def test_only_paired_branches_share_a_grid(pairing, is_paired):
+    entry = describe_branches({"CT": ["CT"], "MRI": ["T1", "T2"]}, pairing)
+    layout = layout_from_dataset_json(dataset_json(rl_nnunet=entry))
+    assert (layout.pairing, layout.is_paired) == (pairing, is_paired)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl_nnunet.case_table import TableRow, read_case_table, write_case_table
+from rl_nnunet.case_table import TableRow, read_case_table, read_patients, write_case_table
 from rl_nnunet.errors import InputError
 
 ROWS = [
@@ -59,3 +59,14 @@ def test_broken_table_is_refused(name, tmp_path):
     assert sentence.startswith(str(path))
     assert fragment in sentence
     assert sentence.endswith(".")
+
+
+def test_patients_of_cases(tmp_path):
+    with pytest.raises(
+        InputError, match=r"There is no .*cases\.csv, which says which scans are of one patient; convert it\."
+    ):
+        read_patients(tmp_path, ["p1_a"], "convert it")
+    write_case_table(tmp_path / "cases.csv", ROWS)
+    assert read_patients(tmp_path, ["p1_a"], "convert it") == {"p1_a": "p1", "p1_b": "p1", "zoë": "p2"}
+    with pytest.raises(InputError, match=r"cases\.csv does not say whose scan p3 is; convert it\."):
+        read_patients(tmp_path, ["p1_a", "p3"], "convert it")

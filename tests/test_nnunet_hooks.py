@@ -94,6 +94,19 @@ HOOKS = [
         "rl_nnunet.dataloading: branches centered on one class; the box of a classifier",
     ),
     Hook(LOADER, "generate_train_batch", "", "rl_nnunet.dataloading: unpaired batches"),
+    Hook(LOADER, "get_indices", "", "rl_nnunet.dataloading: companions from the same patient"),
+    Hook(
+        "batchgeneratorsv2.transforms.spatial.spatial.SpatialTransform",
+        "get_parameters",
+        "data_dict",
+        "rl_nnunet.dataloading: scans of one patient are turned alike",
+    ),
+    Hook(
+        "batchgeneratorsv2.transforms.spatial.spatial.SpatialTransform",
+        "apply",
+        "data_dict params",
+        "rl_nnunet.dataloading: scans of one patient are turned alike",
+    ),
     Hook(
         PLANNER,
         "__init__",

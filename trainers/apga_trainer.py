@@ -39,11 +39,11 @@ class APGARLXAlignTrainer(SegmentationMasks, RLXAlignTrainer):
 
     def mask_groups(self) -> Sequence[Sequence[int]]:
         """Return the channels of every branch of unpaired data, which show different patients; else all channels."""
-        return self.layout.channels if self._is_unpaired else super().mask_groups()
+        return super().mask_groups() if self.layout.is_paired else self.layout.channels
 
     def sample_losses(self, batch: dict[str, Any]) -> Tensor:
         """Return the losses (B, 1); of unpaired data (B, branches), each branch alone and with its own label map."""
-        if not self._is_unpaired:
+        if self.layout.is_paired:
             return super().sample_losses(batch)
         data, losses = batch["data"], []
         for branch, channels in enumerate(self.layout.channels):

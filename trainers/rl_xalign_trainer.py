@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,16 @@ from rl_nnunet.agents.agent import Agent, ValidationReport
 from rl_nnunet.agents.loss_weights import LossWeightAgent, LossWeightConfig
 from rl_nnunet.agents.pose import PoseAgent, PoseReport
 from rl_nnunet.agents.rewards import anatomical_similarities, label_cube, sample_labels
+from rl_nnunet.case_table import read_patients
 from rl_nnunet.dataloading.augmenter import start_augmenter
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
+from rl_nnunet.dataloading.unregistered_loader import UnregisteredDataLoader
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss, BranchWeights
 from rl_nnunet.outputs import BranchOutput, to_device
+from rl_nnunet.plans.checks import PLAN_ANEW
+from rl_nnunet.plans.companions import planned_companions
 from rl_nnunet.plans.rl_u2net import RLU2NetPlan
 from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, mean
@@ -49,12 +54,8 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     network_plan = RLU2NetPlan()
 
     @property
-    def _is_unpaired(self) -> bool:
-        return self.layout.pairing == "unpaired"
-
-    @property
     def _targets(self) -> BranchTargets:
-        return BranchTargets(len(self.layout.branches), are_joined=self._is_unpaired)
+        return BranchTargets(len(self.layout.branches), are_joined=not self.layout.is_paired)
 
     # ---- agents and loss -------------------------------------------------------------------------------------------
 
@@ -93,7 +94,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return nnU-Net's loaders for paired data, and loaders that compose one case per branch for unpaired data."""
-        if not self._is_unpaired:
+        if self.layout.is_paired:
             return super().get_dataloaders()
         patch_size = self.configuration_manager.patch_size
         scales = self._get_deep_supervision_scales()
@@ -128,7 +129,8 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     ) -> Any:
         """Start an unpaired loader with nnU-Net's kind of augmenter: in this process, or in background processes."""
         with refusing():
-            loader = UnpairedDataLoader(
+            loader_class, options = self._loader(dataset, is_training=is_training)
+            loader = loader_class(
                 dataset,
                 self.layout,
                 self.label_manager,
@@ -140,12 +142,30 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
                 final_patch_size=self.configuration_manager.patch_size,
                 oversample_foreground_percent=self.oversample_foreground_percent,
                 probabilistic_oversampling=self.probabilistic_oversampling,
+                **options,
             )
         for name in loader.missing:
             self.print_to_log_file(
                 f"NOTE: No validation case of fold {self.fold} has the branch {name}: its pseudo Dice is not a number."
             )
+        if isinstance(loader, UnregisteredDataLoader):
+            self.print_to_log_file(loader.describe())
         return start_augmenter(loader, processes, pin_memory=self.device.type == "cuda")
+
+    def _loader(self, dataset: Any, *, is_training: bool) -> tuple[type[UnpairedDataLoader], dict[str, Any]]:
+        """Return the loader of unpaired data, or the one that takes scans of one patient together, and its options.
+
+        In validation, each branch is alone.
+        """
+        if not is_training or self.layout.pairing != "unregistered":
+            return UnpairedDataLoader, {}
+        config = planned_companions(self.configuration_manager.configuration)
+        folder = Path(self.preprocessed_dataset_folder_base)
+        return UnregisteredDataLoader, {
+            "patients": read_patients(folder, dataset.identifiers, PLAN_ANEW),
+            "transpose_forward": self.plans_manager.transpose_forward,
+            **asdict(config),
+        }
 
     # ---- training --------------------------------------------------------------------------------------------------
 
@@ -218,7 +238,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
         """
         per_branch = [self._validate_alone(batch, branch) for branch in range(len(self.layout.branches))]
         keys = ("tp_hard", "fp_hard", "fn_hard")
-        if self._is_unpaired:
+        if not self.layout.is_paired:
             result = {key: sum(r[key] for r in per_branch) for key in keys}
             result["loss"] = np.nanmean([r["loss"] for r in per_branch])
         else:
@@ -241,7 +261,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
 
     def _rows_with(self, branch: int, batch: dict) -> list[int]:
         """Return the samples that have a branch; in unpaired data, all or none of a batch have it."""
-        if self._is_unpaired:
+        if not self.layout.is_paired:
             return list(range(len(batch["data"]))) if batch["keys"][self.layout.names[branch]] else []
         blank_values = self.module.blank_values.to(batch["data"].device)
         absent = absent_channels(batch["data"], self.layout.channels, blank_values)

@@ -13,6 +13,8 @@ from typing import Any
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 
+from rl_nnunet.dataloading.pipelines import replace_within
+
 
 class SharedMirror(MirrorTransform):
     """nnU-Net's mirroring, whose n-th draw of a batch is that of all branches.
@@ -52,7 +54,7 @@ class SharedMirroring:
         self._draws: list[dict[str, Any]] = []
         self._mirrors: list[SharedMirror] = []
         for transform in transforms:
-            self._replace_within(transform)
+            replace_within(transform, MirrorTransform, self._shared)
 
     def start_batch(self) -> None:
         """Forget the draws of the batch before."""
@@ -60,17 +62,6 @@ class SharedMirroring:
         for mirror in self._mirrors:
             mirror.used = 0
 
-    def _replace_within(self, transform: Any) -> None:
-        """Replace what a wrapper (`transform`) or a sequence (`transforms`) of nnU-Net's holds."""
-        inner = getattr(transform, "transforms", [])
-        for position, each in enumerate(inner):
-            inner[position] = self._replaced(each)
-        if hasattr(transform, "transform"):
-            transform.transform = self._replaced(transform.transform)
-
-    def _replaced(self, transform: Any) -> Any:
-        if isinstance(transform, MirrorTransform):
-            self._mirrors.append(SharedMirror(transform.allowed_axes, self._draws))
-            return self._mirrors[-1]
-        self._replace_within(transform)
-        return transform
+    def _shared(self, transform: MirrorTransform) -> SharedMirror:
+        self._mirrors.append(SharedMirror(transform.allowed_axes, self._draws))
+        return self._mirrors[-1]

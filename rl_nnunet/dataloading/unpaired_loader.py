@@ -9,7 +9,7 @@ loader, one per branch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import blosc2
@@ -134,6 +134,8 @@ class UnpairedDataLoader(DataLoader):
         If a branch that is needed has no case, or none has.
     """
 
+    loader_class: type[ClassMatchedLoader] = ClassMatchedLoader
+
     def __init__(
         self,
         dataset: nnUNetBaseDataset,
@@ -150,7 +152,7 @@ class UnpairedDataLoader(DataLoader):
         self.classes = (
             label_manager.foreground_regions if label_manager.has_regions else label_manager.foreground_labels
         )
-        cases = cases_per_branch(dataset, layout)
+        self.cases = cases = cases_per_branch(dataset, layout)
         self.missing = [name for name in layout.names if not cases[name]]
         if self.missing and (needs_every_branch or len(self.missing) == len(layout.names)):
             raise InputError(
@@ -160,7 +162,7 @@ class UnpairedDataLoader(DataLoader):
         augmentations = {branch.name: transforms(branch.channels) for branch in layout.branches if cases[branch.name]}
         self.mirroring = SharedMirroring(list(augmentations.values()))
         self.loaders = {
-            branch.name: ClassMatchedLoader(
+            branch.name: self.loader_class(
                 BranchDataset(dataset, branch, cases[branch.name]),
                 label_manager=label_manager,
                 transforms=augmentations[branch.name],
@@ -177,11 +179,9 @@ class UnpairedDataLoader(DataLoader):
         one per scale. ``keys`` holds per branch the case of each sample. ``matched`` is a list of booleans: whether all
         branches of a sample are centered on one class.
         """
-        chosen, batches = self._draw_classes(), {}
+        chosen = self._draw_classes()
         self.mirroring.start_batch()
-        for name, loader in self.loaders.items():
-            loader.forced_classes = [self.classes[i] for i in chosen[name]]
-            batches[name] = loader.generate_train_batch()
+        batches = self._generate_branches(chosen)
         channels = sum(len(branch.channels) for branch in self.layout.branches)
         example = next(iter(batches.values()))
         data = example["data"].new_zeros((self.batch_size, channels, *example["data"].shape[2:]))
@@ -193,10 +193,22 @@ class UnpairedDataLoader(DataLoader):
             # Nobody looks at the target of a branch that is not there: any of the right shape will do.
             targets.append((batch or example)["target"])
             keys[branch.name] = list(batch["keys"]) if batch else []
-        follows = zip(*(loader.follows for loader in self.loaders.values()), strict=True)
-        classes = zip(*(indices.tolist() for indices in chosen.values()), strict=True)
-        matched = [all(follow) and len(set(own)) == 1 for follow, own in zip(follows, classes, strict=False)]
+        matched = [self._is_matched(sample, list(self.loaders), chosen) for sample in range(self.batch_size)]
         return {"data": data, "target": join_targets(targets), "keys": keys, "matched": matched}
+
+    def _generate_branches(self, chosen: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+        """Return a batch of each branch, given the classes of its samples."""
+        return {name: self._generate_branch(name, chosen) for name in self.loaders}
+
+    def _generate_branch(self, name: str, chosen: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        loader = self.loaders[name]
+        loader.forced_classes = [self.classes[i] for i in chosen[name]]
+        return loader.generate_train_batch()
+
+    def _is_matched(self, sample: int, names: Sequence[str], chosen: Mapping[str, np.ndarray]) -> bool:
+        """Tell whether some branches of a sample are centered on one class."""
+        follow = all(self.loaders[name].follows[sample] for name in names)
+        return follow and len({int(chosen[name][sample]) for name in names}) == 1
 
     def _draw_classes(self) -> dict[str, np.ndarray]:
         """Return, per branch, the index of the class of each sample."""

@@ -131,10 +131,10 @@ class ClassificationNetPlan(NetworkPlan):
 
     def check_data(self, data: PlannedData) -> None:
         """Refuse unpaired data: one class belongs to all channels of a case."""
-        if data.layout.pairing == "unpaired":
+        if not data.layout.is_paired:
             raise InputError(
-                "The data set is unpaired, but a classifier sees all channels of a case together; convert it as "
-                "paired, or each branch by itself."
+                f"The data set is {data.layout.pairing}, but a classifier sees all channels of a case together; "
+                "convert it as paired, or each branch by itself."
             )
 
     def derive(self, data: PlannedData) -> dict[str, Any]:

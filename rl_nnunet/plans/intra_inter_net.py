@@ -47,9 +47,9 @@ class IntraInterNetPlan(NetworkPlan):
 
     def check_data(self, data: PlannedData) -> None:
         """Refuse unpaired data."""
-        if data.layout.pairing == "unpaired":
+        if not data.layout.is_paired:
             raise InputError(
-                "The data set is unpaired, but the modalities of a case are fused voxel by voxel; train "
+                f"The data set is {data.layout.pairing}, but the modalities of a case are fused voxel by voxel; train "
                 "RLXAlignTrainer."
             )
 

@@ -103,7 +103,7 @@ def branch_arguments(
         "aligned_stages": stages,
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
-        "branch_dropout": BRANCH_DROPOUT if layout.pairing == "unpaired" else 0.0,
+        "branch_dropout": 0.0 if layout.is_paired else BRANCH_DROPOUT,
         "branch_normalization": False,
         "xalign": asdict(XAlignConfig()),
     }
@@ -132,7 +132,7 @@ class RLU2NetPlan(NetworkPlan):
             f"{arguments['aligned_stages']}. Patch and batch size were planned for a single branch; the network needs "
             f"about {len(layout.branches)} times the memory. RLXAlignPlanner plans for it."
         ]
-        if layout.pairing == "unpaired":
+        if not layout.is_paired:
             names = {i: name for name, i in channel_indices(data.dataset_json).items()}
             messages += [
                 f"Channel {names[i]} is normalized with intensity statistics that count the zero-filled cases of the "

@@ -19,6 +19,8 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
+from rl_nnunet.grids import corresponding_window
+
 
 @dataclass(frozen=True)
 class Companion:
@@ -46,8 +48,7 @@ class Companion:
         lower, size : array
             First index of the target's window, and its size, in voxels.
         """
-        center = (self.to_index @ [*(lower + (size - 1) / 2), 1])[:3]
-        start = np.floor(center - (size - 1) / 2 + 0.5).astype(int)
+        start = corresponding_window(self.to_index, lower, size)
         if (start >= self.data.shape[1:]).any() or (start + size <= 0).any():
             return None
         box = [[int(first), int(first + extent)] for first, extent in zip(start, size, strict=True)]

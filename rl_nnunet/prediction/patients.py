@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.prediction.grids import Grid, Pair, pair, read_grid
+from rl_nnunet.grids import Grid, Pair, pair, read_grid
 from rl_nnunet.prediction.input_files import CaseFiles
 
 

@@ -16,8 +16,8 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.grids import preprocessed_affine
 from rl_nnunet.prediction.companions import Companion, PairedScan
-from rl_nnunet.prediction.grids import preprocessed_affine
 from rl_nnunet.prediction.patients import Target
 from rl_nnunet.prediction.scan_reader import PlansOfScans, Resampled
 
@@ -104,9 +104,9 @@ class Preprocessing:
         for scan, place in target.companions:
             there, there_properties = self._run(dict(scan.channels), None)
             to_mm = preprocessed_affine(properties, data.shape[1:], order)
-            from_mm = np.linalg.inv(preprocessed_affine(there_properties, there.shape[1:], order))
+            there_to_mm = preprocessed_affine(there_properties, there.shape[1:], order)
             channels = tuple(scan.channels)
-            companions.append((channels, there[list(channels)], from_mm @ place.transform @ to_mm))
+            companions.append((channels, there[list(channels)], place.index_map(to_mm, there_to_mm)))
         return Prepared(data, properties, tuple(companions))
 
     def _run(self, sources: dict[int, Path | Resampled], previous: Path | None) -> tuple[np.ndarray, dict[str, Any]]:

@@ -16,7 +16,7 @@ from rl_nnunet.plans.checks import PLAN_ANEW
 
 def check_pairing(branches_of_cases: Iterable[Sequence[str]], layout: BranchLayout) -> None:
     """Check that in a paired data set some case has several branches; looks no further than the first."""
-    if layout.pairing == "unpaired" or len(layout.branches) == 1:
+    if not layout.is_paired or len(layout.branches) == 1:
         return
     if not any(len(branches) > 1 for branches in branches_of_cases):
         raise InputError(

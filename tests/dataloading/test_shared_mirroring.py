@@ -3,6 +3,7 @@
 import torch
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
@@ -45,7 +46,7 @@ def test_every_mirroring_of_nnunets_augmentation_is_found():
     assert after.allowed_axes == before.allowed_axes
 
 
-def test_in_the_loader_a_rotation_brings_the_branches_together(write_preprocessed):
+def test_in_the_loader_a_rotation_brings_the_branches_together(monkeypatch, write_preprocessed):
     """Both branches come from one case and are centered alike: without the mirroring they would be equal."""
     layout = BranchLayout((Branch("CT", (0,)), Branch("MRI", (1, 2))), "unpaired")
     labels = LabelManager({"background": 0, "one": 1, "two": 2, "three": 3}, None)
@@ -54,8 +55,7 @@ def test_in_the_loader_a_rotation_brings_the_branches_together(write_preprocesse
         dataset, layout, labels, lambda channels: ComposeTransforms([MirrorTransform((0, 1, 2))]), batch_size=8,
         patch_size=(8, 8, 8), final_patch_size=(8, 8, 8), oversample_foreground_percent=1.0,
     )  # fmt: skip
-    for each in loader.loaders.values():
-        each.get_bbox = lambda *_: ([4, 4, 4], [12, 12, 12])
+    monkeypatch.setattr(nnUNetDataLoader, "get_bbox", lambda *_: ([4, 4, 4], [12, 12, 12]))
     mirrored = 0
     for _ in range(3):
         ct, mri = next(loader)["target"].chunk(2, dim=1)

@@ -258,3 +258,17 @@ def test_folder_that_cannot_be_written(existing, add, refused):
         refused(folder, lambda: add(*UNPAIRED), "cannot be written (Permission denied)")
     finally:
         folder.chmod(0o700)
+
+
+def test_several_scans_of_a_patient(existing, add, refused):
+    """Both scans of number 1 are of one patient, and in one part of each fold."""
+    folder, given = existing(), ("--branch", "CT=CT", "--branch", "MRI=MRI", "--pairing", "unregistered", "--folds", 2)
+    refused(folder, lambda: add(*given), folder / "cases.csv", "which says which scans are of one patient; write it")
+    rows = ["case,patient,part", "ct_1,a,train", "mri_1,a,train", "ct_2,b,train", "mri_2,b,train"]
+    (folder / "cases.csv").write_text("\n".join(rows[:-1]))
+    refused(folder, lambda: add(*given), "does not say whose scan mri_2 is")
+    (folder / "cases.csv").write_text("\n".join(rows))
+    assert add(*given).code == 0
+    assert json.loads((folder / "dataset.json").read_text())["rl_nnunet"]["pairing"] == "unregistered"
+    splits = json.loads((folder / "splits_final.json").read_text())
+    assert sorted(sorted(split["val"]) for split in splits) == [["ct_1", "mri_1"], ["ct_2", "mri_2"]]

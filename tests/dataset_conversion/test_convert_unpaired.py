@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from rl_nnunet.case_table import read_case_table
 from rl_nnunet.dataset_conversion.cases import Case
 from rl_nnunet.dataset_conversion.convert_unpaired import main, parse_branch
 from rl_nnunet.dataset_conversion.file_search import BranchFiles, find_cases
@@ -203,3 +204,25 @@ def test_real_cardiac_mr(run, real_mscmr, raw, tmp_path):
     source = array(real_mscmr / "bSSFP/patient22_C0_manual.nii.gz")
     label = array(folder / "labelsTr/bSSFP_patient22.nii.gz")
     np.testing.assert_array_equal(label, np.select([source == v for v in (200, 500, 600)], [1, 2, 3]))
+
+
+def test_scans_of_one_patient_stay_cases_of_their_own(run_unpaired, arguments, raw):
+    """p3 and p4 have a CT and an MR; what differs from the data set without the option is what says so."""
+    assert run_unpaired(*arguments).code == 0
+    folder = raw / "Dataset502_Test"
+    assert not (folder / "cases.csv").exists()
+    before = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.nii.gz")}
+    splits = (folder / "splits_final.json").read_text()
+    outcome = run_unpaired(*arguments, "--same_patient", "--overwrite")
+    assert "2 of 6 training patients have scans of several branches, first p3" in outcome.out
+    assert {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*.nii.gz")} == before
+    assert (folder / "splits_final.json").read_text() == splits
+    assert json.loads((folder / "dataset.json").read_text())["rl_nnunet"]["pairing"] == "unregistered"
+    patients = {row.case: row.patient for row in read_case_table(folder / "cases.csv")}
+    assert patients == {path.name[: -len(".nii.gz")]: path.name[3:5] for path in (folder / "labelsTr").iterdir()}
+
+
+def test_no_patient_with_several_scans(run_unpaired, arguments, raw, assert_refused):
+    outcome = run_unpaired(*arguments, "--same_patient", "--hold_out", "p3", "p4")
+    assert_refused(outcome, "--same_patient: no training case has one name in two branches")
+    assert not (raw / "Dataset502_Test").exists()

@@ -64,7 +64,7 @@ FOR_BOTH = [
     ([in_dataset("labels", DELETE)], '"labels" must name the background'),
     ([in_dataset("labels", {"heart": 1, "liver": 2})], '"labels" must name the background'),
     ([in_dataset("labels", {"background": 0, "all": [1, 2], "core": 2})], 'need a "regions_class_order"'),
-    ([in_dataset("rl_nnunet", "pairing", "both")], '"pairing" must be "paired" or "unpaired"'),
+    ([in_dataset("rl_nnunet", "pairing", "both")], '"pairing" must be "paired", "unpaired" or "unregistered"'),
     ([in_dataset(*BRANCHES, "CT", ["CT", "MRI"])], "must use every channel exactly once"),
 ]
 FOR_BRANCHES = [
@@ -215,6 +215,16 @@ def test_data_that_are_not_paired(start):
     with pytest.raises(SystemExit) as caught:
         trainer.get_dataloaders()
     assert_one_sentence(caught, "calls the data set paired, but no training case has more than one of the branches CT")
+
+
+def test_patients_of_unregistered_data_have_to_be_known(start):
+    unregistered = in_dataset("rl_nnunet", "pairing", "unregistered")
+    with pytest.raises(SystemExit) as caught:
+        start(RLXAlignTrainer, [unregistered]).get_dataloaders()
+    assert_one_sentence(caught, "cases.csv, which says which scans are of one patient; plan and preprocess anew")
+    with pytest.raises(SystemExit) as caught:
+        start(RLXAlignTrainer, [unregistered, in_plans(*FULLRES, "companions", {"placement": 3})]).get_dataloaders()
+    assert_one_sentence(caught, "placement must be one of auto, physical, relative, not 3")
 
 
 @pytest.mark.parametrize(

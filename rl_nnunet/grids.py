@@ -115,6 +115,10 @@ class Pair:
     transform: np.ndarray
     description: str
 
+    def index_map(self, target: np.ndarray, companion: np.ndarray) -> np.ndarray:
+        """Return the map from indices of the target to those of the companion, given their maps to mm, all (4, 4)."""
+        return np.linalg.inv(companion) @ self.transform @ target
+
 
 def pair(target: Grid, companion: Grid, pairing: str, files: tuple[Path, Path]) -> Pair:
     """Decide where a companion lies to a target.
@@ -133,12 +137,17 @@ def pair(target: Grid, companion: Grid, pairing: str, files: tuple[Path, Path]) 
     InputError
         If the scans do not overlap, but are to be paired by their coordinates.
     """
-    share = target.share_inside(companion)
-    if pairing == "physical" and not share:
+    if pairing == "physical" and not target.share_inside(companion):
         raise InputError(
             f"{files[0]} and {files[1]} do not overlap by the coordinates in their headers; use --pairing relative, or "
             "none."
         )
+    return find_place(target, companion, pairing)
+
+
+def find_place(target: Grid, companion: Grid, pairing: str) -> Pair:
+    """Return where a companion lies to a target, whether or not they overlap; see `pair`."""
+    share = target.share_inside(companion)
     placement, reason = _choose(target, companion, share) if pairing == "auto" else (pairing, "")
     if placement == "physical":
         return Pair(np.eye(4), f"by coordinates{reason}")
@@ -157,6 +166,20 @@ def _choose(target: Grid, companion: Grid, share: float) -> tuple[Placement, str
             "reference: --pairing relative if the headers cannot be trusted"
         )
     return "relative", ", because their boxes do not overlap"
+
+
+def corresponding_window(to_index: np.ndarray, lower: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Return the first index of the window of one scan that is centered on the place of a window of another one.
+
+    Parameters
+    ----------
+    to_index : array
+        The map from indices of the other scan to indices of this one, (4, 4).
+    lower, size : array
+        First index of the other scan's window, and the size of both, in voxels.
+    """
+    center = (to_index @ [*(lower + (size - 1) / 2), 1])[:3]
+    return np.floor(center - (size - 1) / 2 + 0.5).astype(int)
 
 
 def grid_of_properties(properties: dict[str, Any], transpose_forward: list[int]) -> Grid:

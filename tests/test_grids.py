@@ -7,29 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from coordinate_scans import CT, STRAIGHT, coordinates, preprocess, tilted
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.prediction.grids import Grid, pair, preprocessed_affine, read_grid, relative_map
+from rl_nnunet.grids import Grid, pair, preprocessed_affine, read_grid, relative_map
 
-STRAIGHT = (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0)
-CT = Grid((20, 16, 12), (1.0, 1.5, 4.0), (-10.0, 5.0, 30.0), STRAIGHT)
 FILES = (Path("ct.nii.gz"), Path("mr.nii.gz"))
-
-
-def tilted(angle=0.3):
-    """Return the direction of a volume that is turned about two axes."""
-    c, s = np.cos(angle), np.sin(angle)
-    turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
-    return tuple(turn.ravel())
-
-
-def image_of_coordinates(grid, axis):
-    """Return an image whose values are one of its coordinates in mm."""
-    index = np.stack(np.meshgrid(*(np.arange(extent) for extent in grid.size), indexing="ij"), -1)
-    mm = index * grid.spacing @ np.reshape(grid.direction, (3, 3)).T + grid.origin
-    return mm[..., axis].T.astype(np.float32)  # z, y, x
 
 
 @pytest.mark.parametrize("transpose", list(itertools.permutations(range(3))))
@@ -39,35 +22,9 @@ def test_preprocessed_index_leads_to_its_place(transpose, direction, flat):
     """What nnU-Net has cropped, transposed and resampled still holds coordinates, but for its edges."""
     grid = replace(CT, direction=direction)
     spacing = [2.9, 1.3, 0.9]
-    resampling = {"is_seg": False, "order": 1, "order_z": 1, "force_separate_z": False}
-    plans = PlansManager(
-        {
-            "transpose_forward": list(transpose),
-            "foreground_intensity_properties_per_channel": {"0": {}, "1": {}, "2": {}},
-            "label_manager": "LabelManager",
-            "configurations": {
-                "c": {
-                    "architecture": {},
-                    "spacing": spacing[flat:],
-                    "normalization_schemes": ["NoNormalization"] * 3,
-                    "use_mask_for_norm": [False] * 3,
-                    "resampling_fn_data": "resample_data_or_seg_to_shape",
-                    "resampling_fn_data_kwargs": resampling,
-                    "resampling_fn_seg": "resample_data_or_seg_to_shape",
-                    "resampling_fn_seg_kwargs": {**resampling, "is_seg": True},
-                }
-            },
-        }
-    )
-    images = np.stack([image_of_coordinates(grid, axis) for axis in range(3)])
+    images = coordinates(grid)
     images[:, :2] = images[:, :, :, -3:] = 0  # nnU-Net crops it
-    properties = {
-        "spacing": list(grid.spacing[::-1]),
-        "sitk_stuff": {"spacing": grid.spacing, "origin": grid.origin, "direction": grid.direction},
-    }
-    data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-        images, None, properties, plans, plans.get_configuration("c"), {"labels": {"background": 0, "heart": 1}}
-    )
+    data, _, properties = preprocess(images, None, grid, transpose, spacing[flat:])
     affine = preprocessed_affine(properties, data.shape[1:], list(transpose))
     inner = [range(2, extent - 2) for extent in data.shape[1:]]
     index = np.array([(*place, 1) for place in itertools.product(*inner)])
