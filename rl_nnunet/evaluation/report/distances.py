@@ -55,9 +55,7 @@ def compare_masks(
     }
 
 
-def surface_distances(
-    one: np.ndarray, other: np.ndarray, spacing: Sequence[float]
-) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(one: np.ndarray, other: np.ndarray, spacing: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """Return the distances from each surface voxel of one mask to the surface of the other, and back; none is empty."""
     axes = [axis for axis, extent in enumerate(one.shape) if extent > 1] or [0]
     masks = [mask.reshape([mask.shape[axis] for axis in axes]) for mask in (one, other)]
@@ -67,4 +65,3 @@ def surface_distances(
     sampling = [spacing[axis] for axis in axes]
     to_surface = [ndimage.distance_transform_edt(~surface, sampling=sampling) for surface in surfaces]
     return to_surface[1][surfaces[0]], to_surface[0][surfaces[1]]
-
