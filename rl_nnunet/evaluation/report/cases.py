@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,13 @@ class Measured:
     error: str = ""
 
 
-def measure(run: Run, tolerance: float, processes: int) -> pd.DataFrame:
-    """Measure all cases of a run.
+def measure(runs: Sequence[Run], tolerance: float, processes: int) -> pd.DataFrame:
+    """Measure all cases of some runs.
 
     Returns
     -------
     DataFrame
-        One row per case and structure, in this order: ``run``, ``branch``, ``case``, ``structure``, the metrics of
+        One row per run, case and structure, in this order: ``run``, ``branch``, ``case``, ``structure``, the metrics of
         `rl_nnunet.evaluation.report.distances`, and the voxels of reference and prediction.
 
     Raises
@@ -46,24 +47,26 @@ def measure(run: Run, tolerance: float, processes: int) -> pd.DataFrame:
     InputError
         If a file cannot be used.
     """
-    work = partial(measure_case, run=run, tolerance=tolerance)
-    reports = report_on_all(work, run.cases, processes, f"Measuring {run.name}")
-    return pd.DataFrame([{"run": run.name, **row} for report in reports for row in report.rows])
+    # Processes get each item by itself: without all the other cases.
+    items = [(case, replace(run, cases=())) for run in runs for case in run.cases]
+    reports = report_on_all(partial(measure_case, tolerance=tolerance), items, processes, "Measuring")
+    return pd.DataFrame([row for report in reports for row in report.rows])
 
 
-def measure_case(case: CaseFiles, run: Run, tolerance: float) -> Measured:
+def measure_case(item: tuple[CaseFiles, Run], tolerance: float) -> Measured:
     """Measure one case; voxels that the reference ignores belong to nothing, neither there nor in the prediction."""
+    case, run = item
     measured = Measured(case.name)
     with errors_in(measured, f"the case {case.name}", str):
         reference, spacing = _read(case.reference, run.reader.read_seg)
         prediction, other_spacing = _read(case.prediction, run.reader.read_seg)
-        _check_grids(case, reference, spacing, prediction, other_spacing)
+        _check_grids(case, (reference.shape, spacing), (prediction.shape, other_spacing))
         counted = np.ones(reference.shape, bool) if run.ignore_label is None else reference != run.ignore_label
         branch = _branch(case, run)
         for structure, values in run.structures.items():
             masks = [np.isin(array, np.atleast_1d(values)) & counted for array in (reference, prediction)]
             measured.rows.append(
-                {"branch": branch, "case": case.name, "structure": structure}
+                {"run": run.name, "branch": branch, "case": case.name, "structure": structure}
                 | compare_masks(*masks, spacing, tolerance)
                 | {"reference_voxels": int(masks[0].sum()), "prediction_voxels": int(masks[1].sum())}
             )
@@ -80,18 +83,23 @@ def _read(path: Path, read: Any) -> tuple[np.ndarray, list[float]]:
     return values[0], list(properties["spacing"])
 
 
-def _check_grids(
-    case: CaseFiles, reference: np.ndarray, spacing: list[float], prediction: np.ndarray, other_spacing: list[float]
-) -> None:
-    for what, one, other in (
-        ("an array", reference.shape, prediction.shape),
-        ("voxels (mm)", tuple(np.round(spacing, 4).tolist()), tuple(np.round(other_spacing, 4).tolist())),
-    ):
-        if len(one) != len(other) or not np.allclose(one, other, rtol=SPACING_TOLERANCE if "mm" in what else 0):
-            raise InputError(
-                f"{case.prediction} has {what} of {other}, its reference {case.reference} of {one}; evaluate the "
-                "prediction on the grid of its reference."
-            )
+def _check_grids(case: CaseFiles, reference: tuple[Any, Any], prediction: tuple[Any, Any]) -> None:
+    """Refuse a prediction whose shape or spacing is not that of its reference."""
+    (shape, spacing), (other_shape, other_spacing) = reference, prediction
+    if shape != other_shape:
+        what, one, other = "an array", shape, other_shape
+    elif not np.allclose(spacing, other_spacing, rtol=SPACING_TOLERANCE, atol=0):
+        what, one, other = "voxels", _millimeters(spacing), _millimeters(other_spacing)
+    else:
+        return
+    raise InputError(
+        f"{case.prediction} has {what} of {other}, its reference {case.reference} of {one}; evaluate the prediction on "
+        "the grid of its reference."
+    )
+
+
+def _millimeters(spacing: Sequence[float]) -> str:
+    return "x".join(f"{edge:.4g}" for edge in spacing) + " mm"
 
 
 def _branch(case: CaseFiles, run: Run) -> str:

@@ -33,9 +33,7 @@ def _run(args: argparse.Namespace) -> None:
         raise InputError("--compare takes two folders or more; for one, use -m or -p.")
     runs = find_runs(folders, Places(args.references, args.images, args.dataset_json, args.folds))
     subsets = read_subset_table(args.subsets) if args.subsets else None
-    import pandas as pd
-
-    measured = pd.concat([measure(run, args.nsd_tolerance, args.processes) for run in runs], ignore_index=True)
+    measured = measure(runs, args.nsd_tolerance, args.processes)
     title = f"Report on {', '.join(run.name for run in runs)}"
     with new_folder(args.output, KIND, overwrite=args.overwrite) as folder:
         write_tables(folder, measured)
@@ -51,8 +49,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = make_parser(
         "rl_nnunet_report",
         "Report on the validation of a trained model, or on predictions and their references: Dice, surface Dice and "
-        "surface distances of each structure and branch, as CSV, Markdown and one HTML page with pictures. With several "
-        "folders, paired tests between them.",
+        "surface distances of each structure and branch, as CSV, Markdown and one HTML page with pictures. With "
+        "several folders, paired tests between them.",
     )
     add = parser.add_argument
     which = parser.add_mutually_exclusive_group(required=True)

@@ -26,8 +26,8 @@ def compare(measured: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A row per metric, pair of runs (``one``, ``other``), branch and structure: ``pairs``, mean and SD of the difference
-        ``other - one``, ``p``, and ``p_holm``; NaN where nothing was tested.
+        A row per metric, pair of runs (``one``, ``other``), branch and structure: ``pairs``, mean and SD of the
+        difference ``other - one``, ``p``, and ``p_holm``; NaN where nothing was tested.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def compare(measured: pd.DataFrame) -> pd.DataFrame:
 
 
 def signed_rank_p(differences: pd.Series) -> float:
-    """Return the two-sided p of Wilcoxon's signed-rank test; NaN with fewer than `FEWEST_CASES`, 1 without difference."""
+    """Return the two-sided p of Wilcoxon's test; NaN with fewer than `FEWEST_CASES`, 1 without any difference."""
     if len(differences) < FEWEST_CASES:
         return np.nan
     return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
@@ -101,5 +101,6 @@ def _check_references(measured: pd.DataFrame, one: str, other: str) -> None:
     for (case, _), before, after in zip(common, left["branch"], right["branch"], strict=True):
         if before != after:
             raise InputError(
-                f"The case {case} is of {before} in {one}, of {after} in {other}; name the folder of all images with -i."
+                f"The case {case} is of {before} in {one}, of {after} in {other}; name the folder of the images "
+                "with -i."
             )

@@ -25,11 +25,12 @@ from rl_nnunet.evaluation.subsets import CASES, CONVENTIONS
 PACKAGES = ("nnunetv2", "torch", "numpy", "scipy", "pandas", "SimpleITK")
 CONVENTION_TEXTS = (
     "Mean ± SD (n − 1) over cases; the row “mean” is over each case's mean of its structures. NSD: normalized surface "
-    "Dice, the share of both surfaces' voxels within {tolerance:g} mm of the other surface. HD95: the larger 95th percentile "
-    "of the distances from one surface to the other and back. MSD: the mean of all these distances.",
-    "A structure that is neither in the reference nor in the prediction has no value (nnU-Net's NaN) and is left out. One "
-    "that is missed (only in the reference) or invented (only in the prediction) has a Dice and an NSD of 0 and no "
-    "distance: read means of distances beside “with distances”, the number of cases that have one.",
+    "Dice, the share of both surfaces' voxels within {tolerance:g} mm of the other surface. HD95: the larger 95th "
+    "percentile of the distances from one surface to the other and back. MSD: the mean of all these distances.",
+    "A structure that is absent (neither in the reference nor in the prediction) has no value, nnU-Net's NaN, and is "
+    "left out. One that is missed (only in the reference) or invented (only in the prediction) has a Dice and an NSD "
+    "of 0 and no distance: read means of distances beside “with distances”, the number of cases that have one. In the row "
+    "“mean”, absent, missed and invented are counted over all structures.",
 )
 
 
@@ -84,8 +85,8 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
 def _comparison(measured: pd.DataFrame) -> Section:
     text = (
         "Differences case by case, on the cases that both have. p: Wilcoxon's signed-rank test, two-sided, from "
-        f"{FEWEST_CASES} pairs on; p (Holm): corrected for all tests of the metric in this table. Distances are compared "
-        "only where both have one."
+        f"{FEWEST_CASES} pairs on; p (Holm): corrected for all tests of the metric in this table. Distances are "
+        "compared only where both have one."
     )
     return Section("Comparison", [text], [Table(comparison_texts(compare(measured)), 4)])
 

@@ -1,4 +1,4 @@
-"""The files of a report: tables for programs (CSV), a text for people (Markdown), and one page that needs nothing else."""
+"""A report as Markdown, and as one HTML page that needs nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,12 @@ figure { margin: 0 0 1rem; break-inside: avoid; }
 figcaption { font-weight: bold; margin-bottom: 0.3rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #666; padding: 0.5rem; }
 .wide { overflow-x: auto; }
-@media print { body { max-width: none; } .wide { overflow: visible; } table { font-size: 0.7rem; } tr { break-inside: avoid; } }
+@media print {
+  body { max-width: none; }
+  .wide { overflow: visible; }
+  table { font-size: 0.7rem; }
+  tr { break-inside: avoid; }
+}
 """
 
 

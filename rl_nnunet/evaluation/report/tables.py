@@ -1,8 +1,9 @@
-"""Tables of a report: mean ± SD of each structure in each branch, and which case is the worst, the median and the best.
+"""Tables of a report: mean ± SD of each structure in each branch, and which case is the worst, the median, the best.
 
-Means and standard deviations (of a sample, with n - 1) leave NaN out. The row ``mean`` is over the cases' own means over
-structures. A structure that is only in the reference is *missed*, one that is only in the prediction is *invented*: both
-have a Dice of 0 and no distance, so that means of distances must be read beside their number.
+Means and standard deviations (of a sample, with n - 1) leave NaN out. The row ``mean`` is over the cases' own means
+over structures. A structure that is in neither reference nor prediction is *absent*: it has no value. One that is
+only in the reference is *missed*, one that is only in the prediction is *invented*: both have a Dice of 0 and no
+distance, so that means of distances must be read beside their number.
 """
 
 from __future__ import annotations
@@ -14,28 +15,26 @@ from rl_nnunet.evaluation.report.distances import METRICS
 MEAN = "mean"
 CASE = ["run", "branch", "case"]
 ROW = ["run", "branch", "structure"]
+COUNTS = ("absent", "missed", "invented")
 TITLES = {"dice": "Dice", "nsd": "NSD", "hd95": "HD95 (mm)", "msd": "MSD (mm)"}
 DIGITS = {"dice": 4, "nsd": 4, "hd95": 2, "msd": 2}
 
 
 def with_means(measured: pd.DataFrame) -> pd.DataFrame:
     """Return the measured rows with one more row per case, its mean over structures."""
-    found = measured.assign(
-        missed=(measured["reference_voxels"] > 0) & (measured["prediction_voxels"] == 0),
-        invented=(measured["reference_voxels"] == 0) & (measured["prediction_voxels"] > 0),
-    )
-    rules = dict.fromkeys(METRICS, "mean") | dict.fromkeys(("missed", "invented"), "sum")
+    reference, prediction = measured["reference_voxels"] > 0, measured["prediction_voxels"] > 0
+    kinds = (~reference & ~prediction, reference & ~prediction, ~reference & prediction)
+    found = measured.assign(**dict(zip(COUNTS, kinds, strict=True))).astype(dict.fromkeys(COUNTS, int))
+    rules = dict.fromkeys(METRICS, "mean") | dict.fromkeys(COUNTS, "sum")
     means = found.groupby(CASE, sort=False, as_index=False).agg(rules).assign(structure=MEAN)
     return pd.concat([found[[*means.columns]], means], ignore_index=True)
 
 
 def summarize(measured: pd.DataFrame) -> pd.DataFrame:
-    """Return a row per run, branch and structure: how many cases, of which missed and invented, and mean, SD and number of cases of each metric."""
-    rows = with_means(measured).astype({"missed": int, "invented": int})
+    """Return a row per run, branch and structure: cases, `COUNTS`, and mean, SD and number of each metric."""
+    rows = with_means(measured)
     groups = rows.groupby(ROW, sort=False)
-    table = pd.DataFrame(
-        {"cases": groups.size(), "missed": groups["missed"].sum(), "invented": groups["invented"].sum()}
-    )
+    table = pd.concat([groups.size().rename("cases"), groups[list(COUNTS)].sum()], axis=1)
     for metric in METRICS:
         table[[f"{metric}_mean", f"{metric}_sd", f"{metric}_n"]] = groups[metric].agg(["mean", "std", "count"])
     # The structures of a branch together, their mean last, whatever the order of the cases.
@@ -51,7 +50,7 @@ def summary_texts(summary: pd.DataFrame) -> pd.DataFrame:
             spread(*row, DIGITS[metric]) for row in summary[[f"{metric}_mean", f"{metric}_sd"]].itertuples(index=False)
         ]
     texts["with distances"] = summary["hd95_n"].astype(str)
-    texts[["missed", "invented"]] = summary[["missed", "invented"]].astype(str)
+    texts[list(COUNTS)] = summary[list(COUNTS)].astype(str)
     texts = texts.reset_index()
     return texts if summary.index.get_level_values("run").nunique() > 1 else texts.drop(columns="run")
 

@@ -42,9 +42,9 @@ def test_summary_leaves_nan_out_and_counts_what_is_missed_and_invented():
     found = summarize(measured)
     assert found.index.to_list() == [("A", "CT", "atrium"), ("A", "CT", "aorta"), ("A", "CT", "mean")]
     atrium, aorta, mean = (found.loc[("A", "CT", name)] for name in ("atrium", "aorta", "mean"))
-    assert atrium[["cases", "missed", "invented"]].tolist() == [3, 0, 1]
-    assert aorta[["cases", "missed", "invented"]].tolist() == [3, 1, 0]
-    assert mean[["cases", "missed", "invented"]].tolist() == [3, 1, 1]
+    assert atrium[["cases", "absent", "missed", "invented"]].tolist() == [3, 0, 0, 1]
+    assert aorta[["cases", "absent", "missed", "invented"]].tolist() == [3, 1, 1, 0]
+    assert mean[["cases", "absent", "missed", "invented"]].tolist() == [3, 1, 1, 1]
     assert aorta[["dice_n", "hd95_n"]].tolist() == [2, 1]
     assert aorta["dice_mean"] == pytest.approx(0.25)
     assert aorta["dice_sd"] == pytest.approx(0.25 * np.sqrt(2))
