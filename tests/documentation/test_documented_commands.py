@@ -29,6 +29,7 @@ SMALL = {
     "rl_nnunet_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "nnUNetv2_ensemble": "-np 1",
     "rl_nnunet_evaluate_subsets": "-device cpu --disable_tta",
+    "rl_nnunet_report": "-np 1",
     "rl_nnunet_classify": "-device cpu --disable_tta",
     "rl_nnunet_cross_validate": "-device cpu",
     "rl_nnunet_convert_images_2d": "-np 1",

@@ -29,8 +29,8 @@ CONVENTION_TEXTS = (
     "percentile of the distances from one surface to the other and back. MSD: the mean of all these distances.",
     "A structure that is absent (neither in the reference nor in the prediction) has no value, nnU-Net's NaN, and is "
     "left out. One that is missed (only in the reference) or invented (only in the prediction) has a Dice and an NSD "
-    "of 0 and no distance: read means of distances beside “with distances”, the number of cases that have one. In the row "
-    "“mean”, absent, missed and invented are counted over all structures.",
+    "of 0 and no distance: read means of distances beside “with distances”, the number of cases that have one. In the "
+    "row “mean”, absent, missed and invented are counted over all structures.",
 )
 
 
@@ -133,6 +133,7 @@ def _subsets(table: pd.DataFrame) -> Section:
     texts = table.drop(columns="convention").copy()
     for name in texts.columns.drop(["subset", CASES]):
         texts[name] = [number(value, 4) for value in texts[name]]
+    texts[CASES] = texts[CASES].astype(str)
     tables = [Table(texts[table["convention"] == convention], 1) for convention in CONVENTIONS]
     text = "Mean Dice of each subset of the modalities. First " + "; then ".join(CONVENTIONS.values()) + "."
     return Section("Subsets of modalities", [text], tables)

@@ -14,7 +14,7 @@ from rl_nnunet.evaluation.subsets import markdown_table
 STYLE = """
 body { font-family: sans-serif; color: black; background: white; max-width: 75rem; margin: 1rem auto; padding: 0 1rem; }
 table { border-collapse: collapse; font-size: 0.9rem; margin: 0.5rem 0 1rem; }
-th, td { border: 1px solid #666; padding: 0.2rem 0.5rem; text-align: right; }
+th, td { border: 1px solid #666; padding: 0.2rem 0.5rem; text-align: right; white-space: nowrap; }
 th { background: #eee; }
 th.text, td.text { text-align: left; }
 img { max-width: 100%; display: block; }
@@ -25,7 +25,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #666; pa
 @media print {
   body { max-width: none; }
   .wide { overflow: visible; }
-  table { font-size: 0.7rem; }
+  table { font-size: 0.6rem; }
+  th { white-space: normal; }
   tr { break-inside: avoid; }
 }
 """

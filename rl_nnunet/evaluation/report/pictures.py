@@ -27,10 +27,12 @@ matplotlib.use("agg")
 from matplotlib import pyplot as plt  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.patches import Patch  # noqa: E402
+from matplotlib.patheffects import withStroke  # noqa: E402
 
 HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
 SHADES = ("0.92", "0.72", "0.55")
 COLORS = ("#ffd92f", "#4dd2ff", "#ff8ad8", "#7dff7a", "#ff9f4a", "#c9b3ff")
+PLANES = ("axial", "coronal", "sagittal")
 CURVE_WIDTH = 1400
 """Pixels; nnU-Net's picture is 3000 wide, which nobody needs on a page."""
 WIDTH_PER_BOX, WIDTHS = 0.22, (9.0, 30.0)
@@ -84,34 +86,38 @@ def overlay(case: CaseFiles, run: Run) -> bytes:
     foreground = (reference > 0) | (prediction > 0)
     if run.ignore_label is not None:
         foreground &= (reference != run.ignore_label) & (prediction != run.ignore_label)
-    volume = reference.ndim == 3
-    with _figure(1, 3 if volume else 1, (12 if volume else 5, 4.6)) as (figure, axes, png):
-        for axis, across in zip(axes[0], range(3) if volume else (None,), strict=True):
+    planes = range(3) if reference.ndim == 3 else (None,)
+    with _figure(1, len(planes), (12 if len(planes) > 1 else 5, 4.6)) as (figure, axes, png):
+        for axis, across in zip(axes[0], planes, strict=True):
             cut = _most(foreground, across)
             height, width = (edge for place, edge in enumerate(spacing) if place != across)
-            background = image[cut]
-            low, high = np.percentile(background, (1, 99)) if background.size else (0, 1)
-            axis.imshow(background, cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=height / width)
-            for place, values in enumerate(run.structures.values()):
-                for labels, style in ((reference, "solid"), (prediction, "dashed")):
-                    mask = np.isin(labels[cut], np.atleast_1d(values))
-                    if min(mask.shape) > 1 and mask.any() and not mask.all():
-                        color = COLORS[place % len(COLORS)]
-                        axis.contour(mask, levels=[0.5], colors=[color], linestyles=style, linewidths=1.2)
+            low, high = np.percentile(image[cut], (1, 99))
+            axis.imshow(image[cut], cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=height / width)
+            _draw_contours(axis, reference[cut], run, "solid")
+            _draw_contours(axis, prediction[cut], run, "dashed")
             if across is not None:
-                axis.set_title(
-                    f"{('axial', 'coronal', 'sagittal')[across]}, slice {cut[across] + 1}", fontsize="medium"
-                )
-                if across > 0:  # the head is up
-                    axis.invert_yaxis()
+                axis.set_title(f"{PLANES[across]}, slice {cut[across] + 1}", fontsize="medium")
+            if across in (1, 2):  # the head is up
+                axis.invert_yaxis()
             axis.set(xticks=[], yticks=[])
         lines = [Line2D([], [], color="black", linestyle=style) for style in ("solid", "dashed")]
-        colors = [
-            Patch(facecolor=COLORS[place % len(COLORS)], edgecolor="black") for place in range(len(run.structures))
-        ]
+        colors = [Patch(facecolor=_color(place), edgecolor="black") for place in range(len(run.structures))]
         names = ["reference", "prediction", *run.structures]
         figure.legend([*lines, *colors], names, loc="outside lower center", ncols=6, fontsize="small")
     return png.getvalue()
+
+
+def _draw_contours(axis: Any, labels: np.ndarray, run: Run, style: str) -> None:
+    """Draw the contours of all structures, with a dark rim that shows on bright tissue."""
+    for place, values in enumerate(run.structures.values()):
+        mask = np.isin(labels, np.atleast_1d(values))
+        if min(mask.shape) > 1 and mask.any() and not mask.all():
+            drawn = axis.contour(mask, levels=[0.5], colors=[_color(place)], linestyles=style, linewidths=1.3)
+            drawn.set_path_effects([withStroke(linewidth=2.3, foreground="black")])
+
+
+def _color(place: int) -> str:
+    return COLORS[place % len(COLORS)]
 
 
 def _most(foreground: np.ndarray, across: int | None) -> tuple[Any, ...]:
