@@ -171,6 +171,9 @@ def test_prediction(readme):
     assert list((readme / "ensembled").glob("*.nii.gz"))
     assert list((readme / "any_scan").glob("*.nii.gz"))
     assert (readme / "one_scan" / "mr_test_2001_image.nii.gz").is_file()
+    assert "Training</h2>" in (readme / "report" / "report.html").read_text(encoding="utf-8")
+    assert (readme / "report_of_test_scans" / "cases.csv").is_file()
+    assert (readme / "side_by_side" / "comparison.csv").is_file()
     assert "| ● | ● | ● | ● |" in (readme / "subsets" / "summary.md").read_text(encoding="utf-8")
 
 

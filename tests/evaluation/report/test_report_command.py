@@ -152,6 +152,8 @@ def test_predictions_without_images_and_the_table_of_subsets(run, predictions, r
 
 def test_comparison(run, model, predictions, references, tmp_path):
     write(prediction_of(0, 3), predictions / "ct_1.nii.gz")
+    for folder in (model / "fold_0" / "validation", predictions):
+        (folder / "mr_1.nii.gz").unlink()
     images = references.parent / "imagesTr"
     output = tmp_path / "report"
     outcome = run(main, "--compare", model, predictions, "-r", references, "-i", images, "-o", output, "-np", 1)
@@ -169,6 +171,8 @@ def test_comparison(run, model, predictions, references, tmp_path):
 def test_nothing_is_overwritten(run, model, tmp_path, assert_refused_in_one_sentence):
     output = tmp_path / "report"
     output.mkdir()
+    for path in (model / "fold_0" / "validation").glob("ct_*"):
+        path.unlink()
     (output / "thesis.md").write_text("mine")
     arguments = (main, "-m", model, "-o", output, "-np", 1, "--overwrite")
     assert_refused_in_one_sentence(run(*arguments), output)
@@ -215,3 +219,24 @@ def test_bad_arguments_are_refused(run, model, predictions, tmp_path, assert_ref
     (model / "fold_1").mkdir()
     shutil.copytree(model / "fold_0" / "validation", model / "fold_1" / "validation")
     assert_refused_in_one_sentence(run(main, "-m", model, *output), "are of one case")
+
+
+def test_images_of_two_dimensions(run, tmp_path):
+    for name in ("images", "references", "predictions"):
+        (tmp_path / name).mkdir()
+    generator = np.random.default_rng(0)
+    for index in range(2):
+        labels = np.zeros((20, 30), np.uint8)
+        labels[5:12, 6:20] = 1
+        Image.fromarray(generator.integers(0, 255, (20, 30), np.uint8)).save(tmp_path / f"images/p{index}_0000.png")
+        Image.fromarray(labels).save(tmp_path / f"references/p{index}.png")
+        Image.fromarray(np.roll(labels, 2, axis=1)).save(tmp_path / f"predictions/p{index}.png")
+    description = {"channel_names": {"0": "X"}, "labels": {"background": 0, "lung": 1}, "file_ending": ".png"}
+    (tmp_path / "dataset.json").write_text(json.dumps(description))
+    folders = ("-p", tmp_path / "predictions", "-r", tmp_path / "references", "-i", tmp_path / "images")
+    outcome = run(main, *folders, "-djfile", tmp_path / "dataset.json", "-o", tmp_path / "report", "-np", 1)
+    assert outcome.code == 0, outcome.err
+    cases = pd.read_csv(tmp_path / "report" / "cases.csv")
+    assert cases["branch"].tolist() == ["X", "X"]
+    assert cases["dice"].tolist() == pytest.approx([12 / 14] * 2)
+    assert cases["hd95"].tolist() == [2, 2]
