@@ -19,9 +19,11 @@ from rl_nnunet.evaluation.report.comparison import FEWEST_CASES, compare, compar
 from rl_nnunet.evaluation.report.page import Picture, Section, Table
 from rl_nnunet.evaluation.report.runs import Run
 from rl_nnunet.evaluation.report.tables import case_texts, cases_to_show, number, summarize, summary_texts
+from rl_nnunet.evaluation.report.training_log import read_training_log
 from rl_nnunet.evaluation.subset_report import PER_SUBSET
 from rl_nnunet.evaluation.subsets import CASES, CONVENTIONS
 
+PROGRESS_PICTURE = "progress_rl.png"
 PACKAGES = ("nnunetv2", "torch", "numpy", "scipy", "pandas", "SimpleITK")
 CONVENTION_TEXTS = (
     "Mean ± SD (n − 1) over cases; the row “mean” is over each case's mean of its structures. NSD: normalized surface "
@@ -62,13 +64,9 @@ def sections(
     contents.append(_overlays(runs, measured))
     if subsets is not None:
         contents.append(_subsets(subsets))
-    curves = [
-        Picture(f"{run.name}, {file.parent.name}, {file.name}", pictures.curves(file))
-        for run in runs
-        for file in run.curves
-    ]
-    if curves:
-        contents.append(Section("Training", pictures=curves))
+    trainings = [picture for run in runs for fold in run.folds for picture in _training(run, fold)]
+    if trainings:
+        contents.append(Section("Training", pictures=trainings))
     contents.append(Section("Every case", tables=[Table(case_texts(measured), left + 1)]))
     contents.append(_origin(runs))
     return contents
@@ -80,6 +78,15 @@ def _warnings(runs: Sequence[Run]) -> list[str]:
         for run in runs
         if run.unpredicted
     ]
+
+
+def _training(run: Run, fold: Path) -> list[Picture]:
+    """Return nnU-Net's curves of a fold, and the picture that our trainers and agents draw."""
+    log, drawn = read_training_log(fold), fold / PROGRESS_PICTURE
+    found = [] if log.empty else [Picture(f"{run.name}, {fold.name}: losses and pseudo Dice", pictures.curves(log))]
+    if drawn.is_file():
+        found.append(Picture(f"{run.name}, {fold.name}: trainer and agents", pictures.picture(drawn)))
+    return found
 
 
 def _comparison(measured: pd.DataFrame) -> Section:

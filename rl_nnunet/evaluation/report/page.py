@@ -22,11 +22,13 @@ figure { margin: 0 0 1rem; break-inside: avoid; }
 figcaption { font-weight: bold; margin-bottom: 0.3rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #666; padding: 0.5rem; }
 .wide { overflow-x: auto; }
+@page { margin: 1cm; }
 @media print {
   body { max-width: none; }
   .wide { overflow: visible; }
   table { font-size: 0.6rem; }
-  th { white-space: normal; }
+  th, td { white-space: normal; padding: 0.1rem 0.3rem; }
+  img { max-height: 25cm; }
   tr { break-inside: avoid; }
 }
 """

@@ -1,6 +1,6 @@
 """The pictures of a report, as PNG in memory: box plots, overlays in three planes, curves of trainings.
 
-Readable without color: boxes differ in shade and hatching, contours in the kind of line.
+Readable without color: boxes differ in shade and hatching, lines in their kind, structures have numbers.
 """
 
 from __future__ import annotations
@@ -33,16 +33,18 @@ HATCHES = ("", "///", "...", "xxx", "\\\\\\", "+++")
 SHADES = ("0.92", "0.72", "0.55")
 COLORS = ("#ffd92f", "#4dd2ff", "#ff8ad8", "#7dff7a", "#ff9f4a", "#c9b3ff")
 PLANES = ("axial", "coronal", "sagittal")
-CURVE_WIDTH = 1400
-"""Pixels; nnU-Net's picture is 3000 wide, which nobody needs on a page."""
-WIDTH_PER_BOX, WIDTHS = 0.22, (9.0, 30.0)
+MARKED_EPOCHS = 50
+"""Trainings of fewer show each epoch."""
+WIDTH_PER_BOX, WIDTH_PER_LETTER, WIDTHS = 0.22, 0.1, (9.0, 30.0)
+"""In inches."""
 
 
 def box_plots(measured: pd.DataFrame) -> bytes:
     """Draw a panel per metric: structures from left to right, and a box per run and branch for each, with its cases."""
     groups = list(measured.groupby(ROW[:2], sort=False))
     structures = list(measured["structure"].drop_duplicates())
-    width = float(np.clip(2 + WIDTH_PER_BOX * len(structures) * (len(groups) + 1), *WIDTHS))
+    per_structure = max(WIDTH_PER_BOX * (len(groups) + 1), WIDTH_PER_LETTER * (max(map(len, structures)) + 2))
+    width = float(np.clip(1 + per_structure * len(structures), *WIDTHS))
     with _figure(len(METRICS), 1, (width, 3.2 * len(METRICS))) as (figure, axes, png):
         for axis, metric in zip(axes[:, 0], METRICS, strict=True):
             for place, (_, group) in enumerate(groups):
@@ -95,6 +97,7 @@ def overlay(case: CaseFiles, run: Run) -> bytes:
             axis.imshow(image[cut], cmap="gray", vmin=low, vmax=max(high, low + 1e-6), aspect=height / width)
             _draw_contours(axis, reference[cut], run, "solid")
             _draw_contours(axis, prediction[cut], run, "dashed")
+            _draw_numbers(axis, reference[cut], run)
             if across is not None:
                 axis.set_title(f"{PLANES[across]}, slice {cut[across] + 1}", fontsize="medium")
             if across in (1, 2):  # the head is up
@@ -102,7 +105,7 @@ def overlay(case: CaseFiles, run: Run) -> bytes:
             axis.set(xticks=[], yticks=[])
         lines = [Line2D([], [], color="black", linestyle=style) for style in ("solid", "dashed")]
         colors = [Patch(facecolor=_color(place), edgecolor="black") for place in range(len(run.structures))]
-        names = ["reference", "prediction", *run.structures]
+        names = ["reference", "prediction", *(f"{place + 1} {name}" for place, name in enumerate(run.structures))]
         figure.legend([*lines, *colors], names, loc="outside lower center", ncols=6, fontsize="small")
     return png.getvalue()
 
@@ -114,6 +117,16 @@ def _draw_contours(axis: Any, labels: np.ndarray, run: Run, style: str) -> None:
         if min(mask.shape) > 1 and mask.any() and not mask.all():
             drawn = axis.contour(mask, levels=[0.5], colors=[_color(place)], linestyles=style, linewidths=1.3)
             drawn.set_path_effects([withStroke(linewidth=2.3, foreground="black")])
+
+
+def _draw_numbers(axis: Any, labels: np.ndarray, run: Run) -> None:
+    """Write each structure's number of the legend into it: in print without color, colors tell nothing."""
+    for place, values in enumerate(run.structures.values()):
+        points = np.argwhere(np.isin(labels, np.atleast_1d(values)))
+        if len(points):
+            row, column = points[np.linalg.norm(points - points.mean(axis=0), axis=1).argmin()]
+            text = axis.text(column, row, str(place + 1), color="white", fontsize=8, ha="center", va="center")
+            text.set_path_effects([withStroke(linewidth=2, foreground="black")])
 
 
 def _color(place: int) -> str:
@@ -156,16 +169,33 @@ def _read(path: Path) -> sitk.Image:
     return sitk.DICOMOrient(image, "LPS") if image.GetDimension() == 3 else image
 
 
-def curves(file: Path) -> bytes:
-    """Return the picture of a training, no wider than `CURVE_WIDTH`."""
+def curves(log: pd.DataFrame) -> bytes:
+    """Draw the losses and the mean pseudo Dice of a training, see `read_training_log`."""
+    with _figure(2, 1, (9, 6)) as (figure, axes, png):
+        for axis, names in zip(axes[:, 0], (log.columns[:2], log.columns[2:]), strict=True):
+            for name, style in zip(names, ("-", "--"), strict=False):
+                marker = "." if len(log) < MARKED_EPOCHS else None
+                axis.plot(log.index, log[name], label=name, color="black", linestyle=style, marker=marker)
+            axis.legend()
+            axis.grid(alpha=0.4)
+        axes[1, 0].set_xlabel("epoch")
+    return png.getvalue()
+
+
+def picture(file: Path) -> bytes:
+    """Return a picture that a training has drawn.
+
+    Raises
+    ------
+    InputError
+        If the file is none.
+    """
+    png = io.BytesIO()
     try:
-        with Image.open(file) as picture:
-            picture = picture.convert("RGB")
-            picture.thumbnail((CURVE_WIDTH, picture.height))
+        with Image.open(file) as image:
+            image.save(png, "png", optimize=True)
     except (OSError, ValueError):
         raise InputError(f"{file} is no picture; remove it.") from None
-    png = io.BytesIO()
-    picture.save(png, "png", optimize=True)
     return png.getvalue()
 
 

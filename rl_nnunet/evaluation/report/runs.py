@@ -16,8 +16,6 @@ from rl_nnunet.errors import InputError
 
 DATASET_JSON = "dataset.json"
 VALIDATION = "validation"
-PICTURES = ("progress.png", "progress_rl.png")
-"""Of the training curves, in the folder of a fold: nnU-Net's, and those of our trainers and agents."""
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ class Run:
         nnU-Net's reader.
     layout : BranchLayout
         The branches.
-    curves : tuple of Path
-        Pictures of the training.
+    folds : tuple of Path
+        Folders of the trained folds; none of predictions.
     """
 
     name: str
@@ -64,7 +62,7 @@ class Run:
     ignore_label: int | None
     reader: Any
     layout: BranchLayout
-    curves: tuple[Path, ...]
+    folds: tuple[Path, ...]
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,7 @@ def find_run(folder: Path, name: str, places: Places) -> Run:
         ignore_label,
         determine_reader_writer_from_dataset_json(description, verbose=False)(),
         layout_from_dataset_json(description),
-        tuple(fold / picture for fold in folds for picture in PICTURES if (fold / picture).is_file()),
+        tuple(folds),
     )
 
 

@@ -61,7 +61,10 @@ def model(nnunet_folders):
         "rl_nnunet": {"branches": {"CT": ["CT"], "MRI": ["MRI"]}, "pairing": "unpaired"},
     }
     (model / "dataset.json").write_text(json.dumps(description))
-    Image.fromarray(np.zeros((40, 2000, 3), np.uint8)).save(model / "fold_0" / "progress.png")
+    Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(model / "fold_0" / "progress_rl.png")
+    time = "2026-11-26 20:31:58.637510: "
+    log = f"{time}Epoch 0 \n{time}train_loss 1.5 \n{time}val_loss 1.0 \n{time}Pseudo dice [0.5, 0.25] \n"
+    (model / "fold_0" / "training_log_2026_11_26_20_31_57.txt").write_text(log)
     return model
 
 
@@ -110,8 +113,8 @@ def test_report_on_a_model(run, model, tmp_path):
 
     text = (output / "report.html").read_text(encoding="utf-8")
     page = Page(text)
-    # Box plots, three CT cases and one MRI case, the training.
-    assert page.count["img"] == 1 + 3 + 1 + 1
+    # Box plots, three CT cases and one MRI case, two of the training.
+    assert page.count["img"] == 1 + 3 + 1 + 2
     assert "script" not in page.count
     assert all(link.startswith(("data:image/png;base64,", "#")) for link in page.links)
     assert "http" not in text
