@@ -22,7 +22,7 @@ figure { margin: 0 0 1rem; break-inside: avoid; }
 figcaption { font-weight: bold; margin-bottom: 0.3rem; }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; border: 1px solid #666; padding: 0.5rem; }
 .wide { overflow-x: auto; }
-@page { margin: 1cm; }
+@page { margin: 1.5cm 1cm; }
 @media print {
   body { max-width: none; }
   .wide { overflow: visible; }

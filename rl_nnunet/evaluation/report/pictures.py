@@ -125,8 +125,8 @@ def _draw_numbers(axis: Any, labels: np.ndarray, run: Run) -> None:
         points = np.argwhere(np.isin(labels, np.atleast_1d(values)))
         if len(points):
             row, column = points[np.linalg.norm(points - points.mean(axis=0), axis=1).argmin()]
-            text = axis.text(column, row, str(place + 1), color="white", fontsize=8, ha="center", va="center")
-            text.set_path_effects([withStroke(linewidth=2, foreground="black")])
+            text = axis.text(column, row, str(place + 1), color="white", fontsize=9, ha="center", va="center")
+            text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
 
 
 def _color(place: int) -> str:
