@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from rl_nnunet.files import new_file
+
+LINE_STYLES = ("-", "--", "-.", ":")
+"""Which also tell the curves apart in print without color."""
 
 
 def mean(values: np.ndarray) -> float:
@@ -90,8 +94,8 @@ def plot_progress(log: dict[str, Sequence[Any]], panels: Iterable[Panel], file: 
             len(merged), 1, figsize=(10, 4 * len(merged)), sharex=True, squeeze=False, layout="constrained"
         )
         for axis, panel in zip(axes[:, 0], merged, strict=True):
-            for key in panel.keys:
-                axis.plot(log[key], label=key, marker="." if len(log[key]) < 50 else None)
+            for key, style in zip(panel.keys, itertools.cycle(LINE_STYLES)):
+                axis.plot(log[key], style, label=key, marker="." if len(log[key]) < 50 else None)
             axis.set(title=panel.title, ylabel=panel.label)
             if axis.lines:
                 axis.legend(fontsize="small", ncols=2)

@@ -158,7 +158,7 @@ def subset_table(means: pd.DataFrame, modalities: Sequence[str]) -> str:
         [*marks[str(name)], *(_number(value) for value in row[:-1]), str(int(row[-1]))]
         for name, row in zip(means.index, means.to_numpy(), strict=True)
     ]
-    return _markdown([*modalities, *map(str, means.columns)], rows, len(modalities))
+    return markdown_table([*modalities, *map(str, means.columns)], rows, len(modalities))
 
 
 def harm_table(harm: pd.DataFrame) -> str:
@@ -167,14 +167,14 @@ def harm_table(harm: pd.DataFrame) -> str:
         [str(name), str(int(row.pairs)), str(int(row.worse)), _number(row.rate)]
         for name, row in zip(harm.index, harm.itertuples(), strict=True)
     ]
-    return _markdown(["added modality", *harm.columns], rows, 1)
+    return markdown_table(["added modality", *harm.columns], rows, 1)
 
 
 def _number(value: float) -> str:
     return "–" if pd.isna(value) else f"{value:.4f}"
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], left: int) -> str:
     """Return a table, the first `left` columns aligned to the left."""
     lines = [header, ["---"] * left + ["---:"] * (len(header) - left), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)

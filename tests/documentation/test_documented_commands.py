@@ -29,6 +29,7 @@ SMALL = {
     "rl_nnunet_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "nnUNetv2_ensemble": "-np 1",
     "rl_nnunet_evaluate_subsets": "-device cpu --disable_tta",
+    "rl_nnunet_report": "-np 1",
     "rl_nnunet_classify": "-device cpu --disable_tta",
     "rl_nnunet_cross_validate": "-device cpu",
     "rl_nnunet_convert_images_2d": "-np 1",
@@ -170,6 +171,9 @@ def test_prediction(readme):
     assert list((readme / "ensembled").glob("*.nii.gz"))
     assert list((readme / "any_scan").glob("*.nii.gz"))
     assert (readme / "one_scan" / "mr_test_2001_image.nii.gz").is_file()
+    assert "Training</h2>" in (readme / "report" / "report.html").read_text(encoding="utf-8")
+    assert (readme / "report_of_test_scans" / "cases.csv").is_file()
+    assert (readme / "side_by_side" / "comparison.csv").is_file()
     assert "| ● | ● | ● | ● |" in (readme / "subsets" / "summary.md").read_text(encoding="utf-8")
 
 
