@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from workflow import Workplace, markdown, real_data, stock_plans
+from workflow import EPOCH_STEPS, Workplace, markdown, real_data, stock_plans
 
 HELD_OUT = ("14", "18", "22", "26", "30", "34", "38", "42")
 FILES = {"bSSFP": "{case}_C0", "LGE": "{case}_LGE"}
@@ -170,7 +170,7 @@ def main() -> None:
     parser.add_argument("--few", type=few, nargs="+", default=[Labels()], help="such as bSSFP=4; default: all labels")
     parser.add_argument("--sgd", action="store_true", help="keep the trainers' optimizers, in place of AdamW")
     parser.add_argument(
-        "--epoch_steps", type=int, default=50, help="agents that learn from validations need short epochs"
+        "--epoch_steps", type=int, default=EPOCH_STEPS, help="agents that learn from validations need short epochs"
     )
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
@@ -178,7 +178,7 @@ def main() -> None:
     if not place.path("nnUNet_preprocessed", DATASETS["LGE"], f"{STOCK}_{CONFIGURATION}").is_dir():
         convert(place, real_data("mscmr"))
         plan(place)
-    file = place.root / ("dice_sgd.csv" if arguments.sgd else "dice.csv")
+    file = place.root / f"dice{place.variant}.csv"
     done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
     for seed in arguments.seeds:
         for labels in arguments.few:

@@ -203,9 +203,7 @@ def main() -> None:
             dice = dice_of(place, data, model)
             subsets.append({**run, **dice["mean"]})
             structures.append({**run, **dice.loc["mean"]})
-            pd.DataFrame(subsets).to_csv(
-                place.root / ("subsets_sgd.csv" if arguments.sgd else "subsets.csv"), index=False
-            )
+            pd.DataFrame(subsets).to_csv(place.root / f"subsets{place.variant}.csv", index=False)
             print(subsets[-1], flush=True)
     if not rows:
         return

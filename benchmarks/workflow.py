@@ -23,6 +23,7 @@ STOCK_ARGUMENTS = (
     "nonlin_kwargs",
 )  # fmt: skip
 TRAINERS = Path(__file__).parent / "trainers"
+EPOCH_STEPS = 50
 
 # nnU-Net's commands take all cores; its Python API leaves the threads to OMP_NUM_THREADS, so that two runs of a
 # benchmark can share a machine.
@@ -58,7 +59,7 @@ class Workplace:
         Steps of an epoch.
     """
 
-    def __init__(self, root: Path, device: str, sgd: bool = False, epoch_steps: int = 50) -> None:
+    def __init__(self, root: Path, device: str, sgd: bool = False, epoch_steps: int = EPOCH_STEPS) -> None:
         self.root = root.resolve()
         self.device = device
         self.sgd = sgd
@@ -66,6 +67,12 @@ class Workplace:
         self.variables = exports({"nnUNet_extTrainer": str(TRAINERS.resolve())}, self.root)
         for name in DATA_VARIABLES:
             Path(self.variables[name]).mkdir(parents=True, exist_ok=True)
+
+    @property
+    def variant(self) -> str:
+        """What tells results of other optimizers and other epochs from the usual ones, for names of files."""
+        epochs = "" if self.epoch_steps == EPOCH_STEPS else f"_epochs_of_{self.epoch_steps}"
+        return ("_sgd" if self.sgd else "") + epochs
 
     def path(self, variable: str, *parts: str) -> Path:
         """Return a path below one of nnU-Net's folders."""
@@ -96,8 +103,7 @@ class Workplace:
         sequence has a folder of results of its own. A finished training is not repeated, and one that was stopped goes
         on.
         """
-        suffix = (f"_degraded_{degraded}" if degraded else "") + ("_sgd" if self.sgd else "")
-        suffix += f"_epochs_of_{self.epoch_steps}" if self.epoch_steps != 50 else ""
+        suffix = (f"_degraded_{degraded}" if degraded else "") + self.variant
         results = self.path("nnUNet_results", f"{steps}_steps_seed_{seed}{suffix}")
         model = results / dataset / f"{trainer}Benchmark__{plans}__{configuration}"
         if not (model / f"fold_{fold}" / "checkpoint_final.pth").is_file():

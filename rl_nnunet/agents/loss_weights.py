@@ -49,7 +49,7 @@ class LossWeightConfig:
     step : float
         By how much a weight moves in an epoch; positive. 0.2 in the paper.
     smallest, largest : float
-        Range of the weights; positive, with 1 between them.
+        Range of the weights after a step, before they are scaled to a mean of 1; positive, with 1 between them.
     learning_rate : float
         Of the policy's Adam; positive.
     momentum : float
