@@ -1,4 +1,4 @@
-"""What the end-to-end tests share: comparing checkpoints, and killing a training in the middle of an epoch."""
+"""What the end-to-end tests share: comparing checkpoints, killing a training in an epoch, and nnU-Net without us."""
 
 import contextlib
 import os
@@ -52,3 +52,26 @@ def kill_in_epoch_1(project, trainer, plans, **variables):
         output, _ = process.communicate()
     assert process.returncode == -signal.SIGKILL, output
     assert not (fold / "checkpoint_final.pth").exists()
+
+
+def assert_nnunet_predicts_the_same(trained, trainer, plans, folder):
+    """With nothing but the name of nnU-Net's own trainer in the checkpoint, its two predictions are the same files."""
+    trained.predict(trainer, folder / "with", plans=plans)
+    source = trained.model(trainer, plans)
+    other = trained.with_results(folder)
+    model = other.model("nnUNetTrainer", plans)
+    (model / "fold_0").mkdir(parents=True)
+    for name in ("plans.json", "dataset.json"):
+        (model / name).write_text((source / name).read_text())
+    checkpoint = load(source / "fold_0")
+    del checkpoint["rl_nnunet"]
+    torch.save({**checkpoint, "trainer_name": "nnUNetTrainer"}, model / "fold_0" / "checkpoint_final.pth")
+    other.run(
+        "nnUNetv2_predict", "-i", trained.raw / "imagesTs", "-o", folder / "without", "-d", trained.id, "-c",
+        "3d_fullres", "-f", "0", "-p", plans, "-tr", "nnUNetTrainer", "-device", "cpu", "-npp", "1", "-nps", "1",
+        "--disable_tta", nnUNet_extTrainer="",
+    )  # fmt: skip
+    predictions = sorted((folder / "with").glob("*.nii.gz"))
+    assert len(predictions) == 2
+    for prediction in predictions:
+        assert prediction.read_bytes() == (folder / "without" / prediction.name).read_bytes()

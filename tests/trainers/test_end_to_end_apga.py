@@ -3,8 +3,7 @@
 import json
 
 import pytest
-import torch
-from checkpoints import assert_equal, comparable, kill_in_epoch_1, load
+from checkpoints import assert_equal, assert_nnunet_predicts_the_same, comparable, kill_in_epoch_1, load
 from started import as_stock
 
 SEED = {"RL_NNUNET_SEED": "3"}
@@ -49,26 +48,7 @@ def test_killed_and_resumed_training_equals_an_uninterrupted_one(trained, tmp_pa
 
 
 def test_nnunet_predicts_without_anything_of_ours(trained, tmp_path):
-    """Nothing but the name of nnU-Net's own trainer in the checkpoint, and the model predicts the same."""
-    trained.predict("ShortAPGA", tmp_path / "with", plans=PLANS)
-    source = trained.model("ShortAPGA", PLANS)
-    other = trained.with_results(tmp_path)
-    model = other.model("nnUNetTrainer", PLANS)
-    (model / "fold_0").mkdir(parents=True)
-    for name in ("plans.json", "dataset.json"):
-        (model / name).write_text((source / name).read_text())
-    checkpoint = load(source / "fold_0")
-    del checkpoint["rl_nnunet"]
-    torch.save({**checkpoint, "trainer_name": "nnUNetTrainer"}, model / "fold_0" / "checkpoint_final.pth")
-    other.run(
-        "nnUNetv2_predict", "-i", trained.raw / "imagesTs", "-o", tmp_path / "without", "-d", trained.id, "-c",
-        "3d_fullres", "-f", "0", "-p", PLANS, "-tr", "nnUNetTrainer", "-device", "cpu", "-npp", "1", "-nps", "1",
-        "--disable_tta", nnUNet_extTrainer="",
-    )  # fmt: skip
-    predictions = sorted((tmp_path / "with").glob("*.nii.gz"))
-    assert len(predictions) == 2
-    for prediction in predictions:
-        assert prediction.read_bytes() == (tmp_path / "without" / prediction.name).read_bytes()
+    assert_nnunet_predicts_the_same(trained, "ShortAPGA", PLANS, tmp_path)
 
 
 @pytest.mark.slow
