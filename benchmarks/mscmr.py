@@ -18,25 +18,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from workflow import EPOCH_STEPS, Workplace, markdown, real_data, stock_plans
+from mscmr_data import CONFIGURATION, DATASET, DATASETS, FILES, PLANS, STOCK, convert, plan
+from workflow import EPOCH_STEPS, Workplace, markdown, real_data
 
 HELD_OUT = ("14", "18", "22", "26", "30", "34", "38", "42")
-FILES = {"bSSFP": "{case}_C0", "LGE": "{case}_LGE"}
-DATASETS = {"bSSFP": "Dataset522_bSSFP", "LGE": "Dataset523_LGE"}
-DATASET = "Dataset521_MSCMR"
-PLANS, STOCK, CONFIGURATION = "RLXAlignSmallPlans", "StockPlans", "2d"
-CORRECTION = {"bSSFP": "0.74,0.74,keep"}
-"""The headers of bSSFP state 1.2 mm in plane. In the nine patients who have both contrasts, a heart has the same size
-in voxels in both, and LGE's measure 0.73 to 0.76 mm. With the headers as they are, one organ comes in two sizes."""
-SPACING = ("10", "1.5", "1.5")
-PATCH_SIZE, BATCH_SIZE = [96, 96], 3
-"""At 1.5 mm a patch covers the heart; one training and its evaluation take minutes on one core. nnU-Net forces a third
-of the patches of a batch to show a structure, and rounds: of 3 it is one, of 6 two, but of 4 one and of 8 three."""
 ROWS = ("RLXAlignTrainer", "two channels", "alone")
 
 
@@ -58,54 +47,6 @@ def few(text: str) -> Labels:
     if contrast not in FILES or not patients.isdigit() or int(patients) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not like bSSFP=4")
     return Labels(contrast, int(patients))
-
-
-def convert(place: Workplace, data: Path) -> None:
-    """Convert both contrasts together, and each alone."""
-
-    def run(identifier: str, name: str, *contrasts: str) -> None:
-        branches = []
-        for contrast in contrasts:
-            stem = data / contrast / FILES[contrast]
-            branches += ["--branch", f"{contrast}={stem}.nii.gz:{stem}_manual.nii.gz"]
-        patients = [p for p in HELD_OUT if any((data / c / f"{FILES[c].format(case=f'patient{p}')}.nii.gz").is_file()
-                                               for c in contrasts)]  # fmt: skip
-        corrections = [f"{contrast}={CORRECTION[contrast]}" for contrast in contrasts if contrast in CORRECTION]
-        # The stacks lie obliquely: turning them to one axis order would put the slices along different axes.
-        place.command(
-            "rl_nnunet_convert_unpaired", "-d", identifier, "-n", name, "--orientation", "keep", *branches,
-            "--labels", "background=0", "myocardium=200", "left_ventricle=500", "right_ventricle=600",
-            "--hold_out", *(f"patient{p}" for p in patients), "-np", "1",
-            *(["--spacing", *corrections] if corrections else []),
-        )  # fmt: skip
-
-    run("521", "MSCMR", *FILES)
-    for contrast, dataset in DATASETS.items():
-        run(dataset[7:10], dataset[11:], contrast)
-
-
-def plan(place: Workplace) -> None:
-    """Plan with our planner, and give stock nnU-Net the same patch, spacing, encoder and decoder."""
-    place.command(
-        "rl_nnunet_plan_and_preprocess", "-d", "521", "-pl", "RLXAlignSmallPlanner", "-c", CONFIGURATION, "-npfp", "1",
-        "-np", "1", "-overwrite_target_spacing", *SPACING, nnUNet_n_proc_DA="1",
-    )  # fmt: skip
-    file = place.path("nnUNet_preprocessed", DATASET, f"{PLANS}.json")
-    ours = json.loads(file.read_text())
-    ours["configurations"][CONFIGURATION] |= {"patch_size": PATCH_SIZE, "batch_size": BATCH_SIZE}
-    file.write_text(json.dumps(ours))
-    zero_filled = stock_plans(ours, STOCK, (0, 1), 2 * BATCH_SIZE, CONFIGURATION)
-    file.with_name(f"{STOCK}.json").write_text(json.dumps(zero_filled))
-    for channel, dataset in enumerate(DATASETS.values()):
-        identifier = dataset[7:10]
-        place.command("nnUNetv2_extract_fingerprint", "-d", identifier, "-np", "1")
-        alone = stock_plans(ours, STOCK, (channel,), BATCH_SIZE, CONFIGURATION)
-        alone["dataset_name"] = dataset
-        alone["configurations"][CONFIGURATION]["data_identifier"] = f"{STOCK}_{CONFIGURATION}"
-        folder = place.path("nnUNet_preprocessed", dataset)
-        (folder / f"{STOCK}.json").write_text(json.dumps(alone))
-        shutil.copy(place.path("nnUNet_raw", dataset, "dataset.json"), folder)
-        place.command("nnUNetv2_preprocess", "-d", identifier, "-plans_name", STOCK, "-c", CONFIGURATION, "-np", "1")
 
 
 def fold_of(place: Workplace, dataset: str, labels: Labels) -> str:
@@ -176,7 +117,7 @@ def main() -> None:
     arguments = parser.parse_args()
     place = Workplace(arguments.output, arguments.device, arguments.sgd, arguments.epoch_steps)
     if not place.path("nnUNet_preprocessed", DATASETS["LGE"], f"{STOCK}_{CONFIGURATION}").is_dir():
-        convert(place, real_data("mscmr"))
+        convert(place, real_data("mscmr"), HELD_OUT)
         plan(place)
     file = place.root / f"dice{place.variant}.csv"
     done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []

@@ -1,0 +1,194 @@
+"""Two scans of a patient on different grids: each alone, and while the network sees the other one.
+
+The data are MS-CMRSeg 2019, of whose patients nine have both contrasts, found through ``RL_NNUNET_DATA``. Three folds
+hold out three of the nine each, with both of their scans, and train on all other scans of either contrast; each fold
+has a seed of its own. 2D, one patch size, encoder and decoder for all rows; b patches of either contrast per step:
+
+- ``alone``: a stock network per contrast;
+- ``two channels``: what is done today. The companion is resampled to the grid of each scan, where the patient has one
+  (by relative extent: the coordinates are wrong in these data), and stock nnU-Net trains on two channels;
+- ``other patients``: `RLXAlignTrainer`, whose branches show scans of different patients in training;
+- ``same patient``: `RLXAlignTrainer`, whose branches show one patient in half of the samples that can.
+
+All but the first are tested with and without the companion. A finished run is not repeated, and a stopped one goes on.
+
+    python benchmarks/pairs.py -o FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import SimpleITK as sitk
+from mscmr_data import (
+    BATCH_SIZE,
+    CONFIGURATION,
+    DATASET,
+    DATASETS,
+    FILES,
+    PLANS,
+    STOCK,
+    convert,
+    plan,
+    preprocess_with,
+)
+from workflow import Workplace, markdown, real_data, stock_plans
+
+from rl_nnunet.grids import read_grid, relative_map
+
+PATIENTS = range(24, 33)
+FOLDS = 3
+RESAMPLED = "Dataset524_Resampled"
+SAME_PATIENT = "SamePatientPlans"
+ROWS = {
+    "alone": ("nnUNetTrainer", STOCK),
+    "two channels": ("nnUNetTrainer", STOCK),
+    "other patients": ("RLXAlignTrainer", PLANS),
+    "same patient": ("RLXAlignTrainer", SAME_PATIENT),
+}
+
+
+def prepare(place: Workplace) -> None:
+    """Convert, plan and preprocess all that the rows train on, and write the folds."""
+    convert(place, real_data("mscmr"), (), "--same_patient")
+    plan(place)
+    folder = place.path("nnUNet_preprocessed", DATASET)
+    plans = json.loads((folder / f"{PLANS}.json").read_text())
+    for name, share in ((PLANS, 0.0), (SAME_PATIENT, 0.5)):
+        plans["plans_name"] = name
+        plans["configurations"][CONFIGURATION]["companions"] = {"same_patient": share, "placement": "relative"}
+        (folder / f"{name}.json").write_text(json.dumps(plans))
+    resample_companions(place)
+    preprocess_with(place, stock_plans(plans, STOCK, (0, 1), 2 * BATCH_SIZE, CONFIGURATION), RESAMPLED)
+    for dataset in (DATASET, RESAMPLED, *DATASETS.values()):
+        files = place.path("nnUNet_raw", dataset, "labelsTr").iterdir()
+        names = sorted(file.name.removesuffix(".nii.gz") for file in files)
+        folds = []
+        for fold in range(FOLDS):
+            held_out = {name for name in names if name.split("_")[1] in patients_of(fold)}
+            folds.append({"train": [name for name in names if name not in held_out], "val": sorted(held_out)})
+        place.path("nnUNet_preprocessed", dataset, "splits_final.json").write_text(json.dumps(folds))
+
+
+def patients_of(fold: int) -> list[str]:
+    """Return the patients that a fold holds out."""
+    return [f"patient{number}" for number in PATIENTS[fold::FOLDS]]
+
+
+def scan(place: Workplace, contrast: str, patient: str) -> Path:
+    """Return the file of a scan, with the spacing corrected."""
+    channel = list(FILES).index(contrast)
+    return place.path("nnUNet_raw", DATASET, "imagesTr", f"{contrast}_{patient}_000{channel}.nii.gz")
+
+
+def resample_companions(place: Workplace) -> None:
+    """Write a data set whose cases have the companion on the grid of each scan, zeros where there is none."""
+    source, target = (place.path("nnUNet_raw", name) for name in (DATASET, RESAMPLED))
+    shutil.copytree(source, target)
+    for contrast in FILES:
+        other = next(name for name in FILES if name != contrast)
+        for patient in (f"patient{number}" for number in PATIENTS):
+            here, there = scan(place, contrast, patient), scan(place, other, patient)
+            matrix = relative_map(read_grid(here), read_grid(there))
+            transform = sitk.AffineTransform(3)
+            transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+            transform.SetTranslation(matrix[:3, 3].tolist())
+            companion = sitk.Resample(sitk.ReadImage(there), sitk.ReadImage(here), transform, sitk.sitkLinear)
+            channel = list(FILES).index(other)
+            sitk.WriteImage(companion, target / "imagesTr" / f"{contrast}_{patient}_000{channel}.nii.gz")
+
+
+def scans_to_predict(place: Workplace, row: str, fold: int) -> Path:
+    """Return a folder with the scans of the patients that are held out, in the channels that the row's network has."""
+    folder = place.root / "held_out" / ("alone" if row == "alone" else "together") / str(fold)
+    for channel, contrast in enumerate(FILES):
+        images = folder / contrast if row == "alone" else folder
+        references = place.root / "references" / str(fold) / contrast
+        images.mkdir(parents=True, exist_ok=True)
+        references.mkdir(parents=True, exist_ok=True)
+        for patient in patients_of(fold):
+            file = scan(place, contrast, patient)
+            name = f"{patient}_000{0 if row == 'alone' else channel}.nii.gz"
+            shutil.copyfile(file, images / name)
+            label = place.path("nnUNet_raw", DATASET, "labelsTr", f"{contrast}_{patient}.nii.gz")
+            shutil.copyfile(label, references / f"{patient}.nii.gz")
+    return folder
+
+
+def measure(place: Workplace, row: str, fold: int, steps: int) -> Iterator[dict[str, Any]]:
+    """Train a row on a fold, predict and evaluate the patients that are held out; yield the Dice of each scan."""
+    trainer, plans = ROWS[row]
+    images = scans_to_predict(place, row, fold)
+    if row == "alone":
+        for contrast, dataset in DATASETS.items():
+            model = place.train(dataset, trainer, plans, steps, fold, CONFIGURATION, str(fold))
+            target = model / f"predicted_by_fold_{fold}"
+            place.predict(model, images / contrast, target, str(fold))
+            yield from dice(place, row, contrast, False, fold, target, model)
+        return
+    dataset = RESAMPLED if row == "two channels" else DATASET
+    model = place.train(dataset, trainer, plans, steps, fold, CONFIGURATION, str(fold))
+    for pairing in ("none", "relative"):
+        target = model / f"predicted_by_fold_{fold}_{pairing}"
+        place.command(
+            "rl_nnunet_predict", "-m", str(model), "-i", str(images), "-o", str(target), "-f", str(fold), "--pairing",
+            pairing, "-device", place.device, "-npp", "0", "-nps", "0", "--overwrite",
+        )  # fmt: skip
+        for contrast in FILES:
+            yield from dice(place, row, contrast, pairing != "none", fold, target / contrast, model)
+
+
+def dice(
+    place: Workplace, row: str, contrast: str, has_companion: bool, fold: int, predictions: Path, model: Path
+) -> Iterator[dict[str, Any]]:
+    """Yield the Dice of each scan of a contrast."""
+    table = place.dice(place.root / "references" / str(fold) / contrast, predictions, model)
+    for patient, structures in table.iterrows():
+        yield {
+            "row": row, "companion": "with" if has_companion else "without", "contrast": contrast, "fold": fold,
+            "patient": patient, **structures, "mean": structures.mean(),
+        }  # fmt: skip
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over patients per row and contrast, and its SD over the folds."""
+    groups = ["row", "companion", "contrast"]
+    values = results.drop(columns=["patient", "steps", "fold"]).groupby(groups, sort=False).mean()
+    folds = results.groupby([*groups, "fold"], sort=False)["mean"].mean()
+    values["SD of the folds"] = folds.groupby(groups, sort=False).std(ddof=1)
+    values.index = [f"{row}, {companion} companion: {contrast}" for row, companion, contrast in values.index]
+    return values
+
+
+def main() -> None:
+    """Run what is missing and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=1300)
+    parser.add_argument("--rows", nargs="+", default=list(ROWS), choices=list(ROWS))
+    parser.add_argument("--folds", type=int, nargs="+", default=list(range(FOLDS)), choices=range(FOLDS))
+    parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
+    arguments = parser.parse_args()
+    place = Workplace(arguments.output, arguments.device)
+    if not place.path("nnUNet_preprocessed", DATASETS["LGE"], "splits_final.json").is_file():
+        prepare(place)
+    file = place.root / "dice.csv"
+    done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    for fold in arguments.folds:
+        for row in arguments.rows:
+            run = {"row": row, "fold": fold, "steps": arguments.steps}
+            if not any(run.items() <= each.items() for each in done):
+                done += [{**each, "steps": arguments.steps} for each in measure(place, row, fold, arguments.steps)]
+                pd.DataFrame(done).to_csv(file, index=False)
+                print(markdown(summary(pd.DataFrame(done))), flush=True)
+    print(markdown(summary(pd.DataFrame(done))))
+
+
+if __name__ == "__main__":
+    main()
