@@ -52,6 +52,12 @@ class RLXAlignTrainerHalfMatched(RLXAlignTrainer):
     settings = replace(RLXAlignTrainer.settings, matched_classes=0.5)
 
 
+class RLXAlignTrainerSharedDecoder(RLXAlignTrainer):
+    """With one decoder for all branches, as there is one encoder."""
+
+    settings = replace(RLXAlignTrainer.settings, architecture={"shared_decoder": True})
+
+
 class RLXAlignTrainerBranchNorm(RLXAlignTrainer):
     """With a scale and a shift per branch in the normalizations of the shared encoder (UMMKD's)."""
 

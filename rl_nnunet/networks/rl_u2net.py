@@ -27,7 +27,22 @@ from rl_nnunet.presence.patches import rows_of, tell_present
 
 
 class BranchDecoders(nn.ModuleList):
-    """One decoder per branch, with the one switch for deep supervision that nnU-Net sets."""
+    """One decoder per branch, or one for all, with the one switch for deep supervision that nnU-Net sets."""
+
+    def decode(self, skips: Sequence[Tensor], counts: Sequence[int]) -> list[list[Tensor] | Tensor | None]:
+        """Return the logits of each branch, None where it has no rows.
+
+        Parameters
+        ----------
+        skips : sequence of Tensor
+            The maps of all stages, (rows, features, *spatial); the rows of one branch lie behind those of another.
+        counts : sequence of int
+            Rows of each branch.
+        """
+        if len(self) == 1:  # of all rows at once: one large step costs less than several small ones
+            return split_rows(self[0](list(skips)), counts)
+        rows = zip(*(skip.split(list(counts)) for skip in skips), strict=True)
+        return [decoder(list(own)) if count else None for decoder, own, count in zip(self, rows, counts, strict=True)]
 
     @property
     def deep_supervision(self) -> bool:
@@ -38,6 +53,15 @@ class BranchDecoders(nn.ModuleList):
     def deep_supervision(self, enabled: bool) -> None:
         for decoder in self:
             decoder.deep_supervision = enabled
+
+
+def split_rows(scales: list[Tensor] | Tensor, counts: Sequence[int]) -> list[list[Tensor] | Tensor | None]:
+    """Return the rows of each branch of logits (rows, classes, *spatial), or of a list of them over scales."""
+    if isinstance(scales, list):
+        parts = [list(part) for part in zip(*(scale.split(list(counts)) for scale in scales), strict=True)]
+    else:
+        parts = list(scales.split(list(counts)))
+    return [part if count else None for part, count in zip(parts, counts, strict=True)]
 
 
 class RLU2Net(nn.Module):
@@ -62,6 +86,8 @@ class RLU2Net(nn.Module):
     branch_dropout : float
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
+    shared_decoder : bool
+        Whether all branches share one decoder, as they share the encoder; the paper's have one each.
     branch_normalization : bool
         Whether the normalizations of the shared encoder have a scale and a shift per branch (see
         `rl_nnunet.networks.branch_normalization`).
@@ -90,6 +116,7 @@ class RLU2Net(nn.Module):
         windows: Sequence[Sequence[int]],
         turnable_axes: Sequence[Sequence[int]] | None = None,
         branch_dropout: float = 0.25,
+        shared_decoder: bool = False,
         branch_normalization: bool = False,
         xalign: dict[str, Any] | None = None,
         **backbone: Any,
@@ -110,7 +137,8 @@ class RLU2Net(nn.Module):
         self.stems = nn.ModuleList(plan.build_stem(len(channels)) for channels in branches)
         self.encoder = plan.build_encoder()
         self.rows = separate_normalizations(self.encoder, len(branches)) if branch_normalization else None
-        self.decoder = BranchDecoders(plan.build_decoder(num_classes, deep_supervision) for _ in branches)
+        decoders = 1 if shared_decoder else len(branches)
+        self.decoder = BranchDecoders(plan.build_decoder(num_classes, deep_supervision) for _ in range(decoders))
         config = XAlignConfig(**(xalign or {}))
         self.feeds_encoder = config.feeds == "encoder"
         self.xalign = nn.ModuleDict(
@@ -158,11 +186,7 @@ class RLU2Net(nn.Module):
             self.rows.branches = to_device(of_rows, x.device)
         links, link_samples, link_branches = self._links(samples, x.device)
         skips, alignments = self._encode(torch.cat(stems), links)
-        logits, start = [], 0
-        for decoder, indices in zip(self.decoder, samples, strict=True):
-            rows = slice(start, start + len(indices))
-            logits.append(decoder([skip[rows] for skip in skips]) if indices else None)
-            start += len(indices)
+        logits = self.decoder.decode(skips, [len(indices) for indices in samples])
         return BranchOutput(logits, samples, alignments, link_samples, link_branches)
 
     def _encode(self, x: Tensor, links: Links | None) -> tuple[list[Tensor], list[Alignment]]:
@@ -208,14 +232,15 @@ class RLU2Net(nn.Module):
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
         """Return the number of feature-map values of one sample with all branches; nnU-Net plans memory with it.
 
-        Counted are all stems, the encoder once per branch, all decoders, and per link the projections and the output
+        Counted are all stems, encoder and decoder once per branch, and per link the projections and the output
         of the attention, the rotated maps, and the fused maps.
         """
         input_size = list(input_size)
         per_branch = self.encoder.compute_conv_feature_map_size(input_size)
         output = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
         output += per_branch * len(self.branches)
-        output += np.int64(sum(decoder.compute_conv_feature_map_size(input_size) for decoder in self.decoder))
+        per_decoder = self.decoder[0].compute_conv_feature_map_size(input_size)
+        output += per_decoder * len(self.branches)
         links = len(self.branches) * (len(self.branches) - 1)
         size = np.array(input_size)
         for stage, stride in enumerate(self.encoder.strides):

@@ -53,6 +53,7 @@ def _are_axes(value: Any) -> bool:
 
 KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "branch_dropout": (_is_probability, "a probability from 0 to 1"),
+    "shared_decoder": (lambda value: isinstance(value, bool), "true or false"),
     "branch_normalization": (lambda value: isinstance(value, bool), "true or false"),
     "branch_names": (_are_names, "a list of different names"),
     "modality_names": (_are_names, "a list of different names"),

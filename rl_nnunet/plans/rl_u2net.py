@@ -104,6 +104,7 @@ def branch_arguments(
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
         "branch_dropout": 0.0 if layout.is_paired else BRANCH_DROPOUT,
+        "shared_decoder": False,
         "branch_normalization": False,
         "xalign": asdict(XAlignConfig()),
     }

@@ -77,6 +77,24 @@ def test_nnunets_switch_reaches_every_decoder(tiny_network):
     assert all(not decoder.deep_supervision for decoder in network.decoder)
 
 
+@pytest.mark.parametrize("deep_supervision", [True, False], ids=["scales", "finest"])
+@pytest.mark.parametrize("absent", [[], [1]], ids=["both", "one branch"])
+def test_a_shared_decoder_is_equal_decoders_of_all_branches(tiny_network, deep_supervision, absent):
+    """One pass over the rows of all branches gives what a decoder per branch gives, if their weights are equal."""
+    arguments = {"deep_supervision": deep_supervision, "branch_dropout": 0.0, "initialize": False}
+    separate, shared = tiny_network(**arguments), tiny_network(shared_decoder=True, **arguments)
+    assert len(shared.decoder) == 1
+    separate.load_state_dict(shared.state_dict(), strict=False)
+    separate.decoder[1].load_state_dict(shared.decoder[0].state_dict())
+    x = without(torch.randn(2, 2, 8, 8, 8), absent)
+    outputs = (network.eval().forward_branches(x) for network in (shared, separate))  # not drawing rotations
+    for ours, theirs in zip(*(output.logits for output in outputs), strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, theirs)
+    assert shared.compute_conv_feature_map_size((8, 8, 8)) == separate.compute_conv_feature_map_size((8, 8, 8))
+
+
 def test_without_xalign_each_branch_is_alone(tiny_network):
     network = tiny_network(aligned_stages=[], windows=[], deep_supervision=False, initialize=False)
     x = torch.randn(2, 2, 8, 8, 8)

@@ -49,6 +49,7 @@ def documents(hearts):
         "windows",
         "turnable_axes",
         "branch_dropout",
+        "shared_decoder",
         "branch_normalization",
         "xalign",
     ):
