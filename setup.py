@@ -79,6 +79,8 @@ setup(
         "pandas",
         "matplotlib",
         "tqdm",
+        # Weights that run no code when they are loaded: models to give to others. timm, which nnU-Net needs, has it.
+        "safetensors",
     ],
     extras_require={
         "test": [
@@ -109,6 +111,7 @@ setup(
             "rl_nnunet_cross_validate = rl_nnunet.evaluation.cross_validate:main",
             "rl_nnunet_predict = rl_nnunet.prediction.predict:main",
             "rl_nnunet_classify = rl_nnunet.prediction.classify:main",
+            "rl_nnunet_export_model = rl_nnunet.sharing.export_model:main",
             "rl_nnunet_demo = rl_nnunet.demo:main",
         ]
     },

@@ -17,14 +17,25 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.file_path_utilities import get_output_folder
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from safetensors import SafetensorError
 
 from rl_nnunet.branches import channel_indices, read_dataset_json
 from rl_nnunet.environment import data_folder
 from rl_nnunet.errors import InputError
+from rl_nnunet.evaluation.exported_model import DESCRIPTION_FILE, WEIGHTS_FILE, is_exported, load_exported
 
 ALL_FOLDS = (0, 1, 2, 3, 4)
 FINAL_CHECKPOINT = "checkpoint_final.pth"
-LOAD_ERRORS = (RuntimeError, LookupError, EOFError, TypeError, ValueError, AssertionError, pickle.UnpicklingError)
+LOAD_ERRORS = (
+    RuntimeError,
+    LookupError,
+    EOFError,
+    TypeError,
+    ValueError,
+    AssertionError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
 """What a checkpoint that is damaged, of another network or of a trainer that is not there can come to."""
 CHUNK = 2**20
 
@@ -54,11 +65,11 @@ class TrainedModel:
     Parameters
     ----------
     folder : Path
-        nnU-Net's model folder, ``TRAINER__PLANS__CONFIGURATION``.
+        nnU-Net's model folder, ``TRAINER__PLANS__CONFIGURATION``, or one that ``rl_nnunet_export_model`` wrote.
     folds : sequence of int or str
         The folds whose predictions are averaged.
     checkpoint : str
-        Name of the checkpoint in each fold's folder.
+        Name of the checkpoint in each fold's folder; an exported model has one a fold.
     """
 
     folder: Path
@@ -75,7 +86,7 @@ class TrainedModel:
                 )
         for file in self.checkpoints:
             if not file.is_file():
-                there = sorted(path.parent.name for path in self.folder.glob(f"fold_*/{self.checkpoint}"))
+                there = sorted(path.parent.name for path in self.folder.glob(f"fold_*/{file.name}"))
                 raise InputError(
                     f"There is no checkpoint {file}; -f takes the folds that are trained ("
                     f"{', '.join(there) or 'none'}), and -chk the name of the checkpoint."
@@ -84,7 +95,8 @@ class TrainedModel:
     @property
     def checkpoints(self) -> list[Path]:
         """The files of the checkpoints."""
-        return [self.folder / f"fold_{fold}" / self.checkpoint for fold in self.folds]
+        name = WEIGHTS_FILE if is_exported(self.folder) else self.checkpoint
+        return [self.folder / f"fold_{fold}" / name for fold in self.folds]
 
     @cached_property
     def dataset_json(self) -> dict[str, Any]:
@@ -117,6 +129,8 @@ class TrainedModel:
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of each file on which predictions depend, by its path in the model folder."""
         files = [self.folder / "dataset.json", self.folder / "plans.json", *self.checkpoints]
+        if is_exported(self.folder):
+            files.append(self.folder / DESCRIPTION_FILE)
         return {file.relative_to(self.folder).as_posix(): _sha256(file) for file in files}
 
     def load(self, device: str, step_size: float, *, mirroring: bool) -> nnUNetPredictor:
@@ -161,7 +175,10 @@ class TrainedModel:
         try:
             # nnU-Net tells where it looks for trainers.
             with contextlib.redirect_stdout(io.StringIO()):
-                predictor.initialize_from_trained_model_folder(str(self.folder), list(self.folds), self.checkpoint)
+                if is_exported(self.folder):
+                    load_exported(self.folder, self.folds, predictor)
+                else:
+                    predictor.initialize_from_trained_model_folder(str(self.folder), list(self.folds), self.checkpoint)
         except LOAD_ERRORS as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise InputError(

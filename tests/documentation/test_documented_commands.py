@@ -171,6 +171,8 @@ def test_prediction(readme):
     assert list((readme / "ensembled").glob("*.nii.gz"))
     assert list((readme / "any_scan").glob("*.nii.gz"))
     assert (readme / "one_scan" / "mr_test_2001_image.nii.gz").is_file()
+    assert list((readme / "by_heart_model").glob("*.nii.gz"))
+    assert "# heart_model" in (readme / "heart_model" / "README.md").read_text()
     assert "Training</h2>" in (readme / "report" / "report.html").read_text(encoding="utf-8")
     assert (readme / "report_of_test_scans" / "cases.csv").is_file()
     assert (readme / "side_by_side" / "comparison.csv").is_file()
