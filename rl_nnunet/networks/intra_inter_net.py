@@ -229,7 +229,9 @@ class IntraInterNet(IteratedNet):
         """Return the number of feature-map values of one sample with all modalities; nnU-Net plans memory with it.
 
         Counted are the stems, one iteration (all encoders, the concatenated and the fused maps, heads and decoder;
-        the other iterations keep no maps), and what every iteration returns, and what agents try out.
+        the other iterations keep no maps), and what every iteration returns, and what agents try out. nnU-Net counts
+        the maps of convolutions, which are kept twice for the gradient, before and after their normalization; all but
+        stems, encoders and decoder are kept once here, and count half.
         """
         input_size, modalities = list(input_size), len(self.groups)
         total = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
@@ -241,7 +243,7 @@ class IntraInterNet(IteratedNet):
             size = size // np.array(stride)
             fusion = self.fusions[stage]
             heads = modalities * classes if stage >= self.first_head_stage else 0
-            total += np.prod([fusion.in_channels + fusion.out_channels + heads, *size], dtype=np.int64)
+            total += np.prod([fusion.in_channels + fusion.out_channels + heads, *size], dtype=np.int64) // 2
         tried = modalities if SELECTION in self.policies else self.iterations
         returned = (2 * (self.iterations + 1) + tried) * classes
-        return total + np.prod([returned, *input_size], dtype=np.int64)
+        return total + np.prod([returned, *input_size], dtype=np.int64) // 2

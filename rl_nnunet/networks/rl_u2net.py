@@ -232,22 +232,22 @@ class RLU2Net(nn.Module):
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
         """Return the number of feature-map values of one sample with all branches; nnU-Net plans memory with it.
 
-        Counted are all stems, encoder and decoder once per branch, and per link the projections and the output
-        of the attention, the rotated maps, and the fused maps.
+        Counted are all stems, encoder and decoder once per branch, and XAlign. nnU-Net counts the maps of convolutions,
+        which are kept twice for the gradient, before and after their normalization; a map that is kept once is half of
+        one. Of a link these are both branches' maps, queries, keys, values, the attended, projected and turned maps; of
+        a branch that is aligned, the fused map, and the residual block has two convolutions.
         """
-        input_size = list(input_size)
-        per_branch = self.encoder.compute_conv_feature_map_size(input_size)
+        input_size, branches = list(input_size), len(self.branches)
         output = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
-        output += per_branch * len(self.branches)
-        per_decoder = self.decoder[0].compute_conv_feature_map_size(input_size)
-        output += per_decoder * len(self.branches)
-        links = len(self.branches) * (len(self.branches) - 1)
+        output += self.encoder.compute_conv_feature_map_size(input_size) * branches
+        output += self.decoder[0].compute_conv_feature_map_size(input_size) * branches
         size = np.array(input_size)
         for stage, stride in enumerate(self.encoder.strides):
             size = size // np.array(stride)
             if str(stage) in self.xalign:
                 module = self.xalign[str(stage)]
-                attention_maps = 0 if module.attention is None else 5
-                maps = attention_maps + module.selected_rotations + 3
-                output += np.int64(links * maps * self.encoder.output_channels[stage] * np.prod(size))
+                drawn = module.selected_rotations
+                of_link = (7 if module.attention is not None else 1) + (drawn if drawn == 1 else 2 * drawn)
+                maps = branches * (branches - 1) * of_link / 2 + branches * (1 / 2 + 2)
+                output += np.int64(maps * self.encoder.output_channels[stage] * np.prod(size))
         return output

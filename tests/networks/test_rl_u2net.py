@@ -154,7 +154,10 @@ def test_weights_make_a_round_trip(tiny_network):
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 @pytest.mark.parametrize(("attention", "selected"), [(True, 1), (False, 3)])
 def test_memory_estimate_counts_the_maps(tiny_network, residual, attention, selected):
-    """What nnU-Net counts for encoder and decoders, and the maps of stems and links as they come out."""
+    """What nnU-Net counts for encoder and decoders, the maps of stems as they come out, and XAlign's.
+
+    `test_planned_memory` compares the estimate with what is kept.
+    """
     network = tiny_network(
         branches=((0,), (1,), (2,)),
         residual=residual,
@@ -171,9 +174,10 @@ def test_memory_estimate_counts_the_maps(tiny_network, residual, attention, sele
     for stem in network.stems:
         stem.register_forward_hook(count)
     alignments = network(torch.randn(1, 3, 8, 8, 16)).alignments
-    # Queries, keys, values, attended and projected; the rotated maps; the fused map and the block's two.
-    maps = (5 if attention else 0) + selected + 3
-    xalign = sum(maps * alignment.main.numel() for alignment in alignments)
+    # Kept once, a half: a link's two maps, queries, keys, values, attended and projected, or the auxiliary one; what is
+    # rotated, which is repeated for several rotations; a branch's fused map. Its block has two convolutions.
+    of_link = ((7 if attention else 1) + (selected if selected == 1 else 2 * selected)) / 2
+    xalign = sum((6 * of_link + 3 * 2.5) / 6 * alignment.main.numel() for alignment in alignments)
     nnunet = 3 * network.encoder.compute_conv_feature_map_size([8, 8, 16])
     nnunet += sum(decoder.compute_conv_feature_map_size([8, 8, 16]) for decoder in network.decoder)
     assert network.compute_conv_feature_map_size((8, 8, 16)) == nnunet + counted + xalign
