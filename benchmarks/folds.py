@@ -32,7 +32,7 @@ def main() -> None:
     run(environment, "rl_nnunet_plan_and_preprocess", "-d", 501, "-pl", "RLXAlignSmallPlanner", "-c", "3d_fullres")
     environment["nnUNet_n_proc_DA"] = "0"
     model = ("-d", 501, "-c", "3d_fullres", "-tr", args.trainer, "-p", "RLXAlignSmallPlans", "-f", 0, 1)
-    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
     for devices in (("cpu",), ("cpu", "cpu")):
         start = time.monotonic()
         run(environment, "rl_nnunet_train_folds", *model, "--overwrite", "--devices", *devices)
