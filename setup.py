@@ -108,6 +108,7 @@ setup(
             "rl_nnunet_plan_and_preprocess = rl_nnunet.planners.plan_and_preprocess:main",
             "rl_nnunet_evaluate_subsets = rl_nnunet.evaluation.evaluate_subsets:main",
             "rl_nnunet_report = rl_nnunet.evaluation.report.command:main",
+            "rl_nnunet_train_folds = rl_nnunet.training.train_folds:main",
             "rl_nnunet_cross_validate = rl_nnunet.evaluation.cross_validate:main",
             "rl_nnunet_predict = rl_nnunet.prediction.predict:main",
             "rl_nnunet_classify = rl_nnunet.prediction.classify:main",

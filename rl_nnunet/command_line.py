@@ -1,9 +1,10 @@
-"""What the commands' argument parsers share. Only the standard library: ``--help`` must answer at once."""
+"""What the commands share: arguments, and tables. Only the standard library: ``--help`` must answer at once."""
 
 from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,11 @@ def whole_number(lowest: int) -> Any:
         return value
 
     return parse
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows with their columns aligned; the last one may be of any width."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -108,11 +108,14 @@ class Pair:
     ----------
     transform : array
         From mm in the target to mm in the companion, (4, 4).
+    placement : {"physical", "relative"}
+        How the place was found.
     description : str
-        How the place was found, and what was assumed, for the user.
+        The same, and what was assumed, for the user.
     """
 
     transform: np.ndarray
+    placement: Placement
     description: str
 
     def index_map(self, target: np.ndarray, companion: np.ndarray) -> np.ndarray:
@@ -150,8 +153,8 @@ def find_place(target: Grid, companion: Grid, pairing: str) -> Pair:
     share = target.share_inside(companion)
     placement, reason = _choose(target, companion, share) if pairing == "auto" else (pairing, "")
     if placement == "physical":
-        return Pair(np.eye(4), f"by coordinates{reason}")
-    return Pair(relative_map(target, companion), f"by relative extent{reason}")
+        return Pair(np.eye(4), placement, f"by coordinates{reason}")
+    return Pair(relative_map(target, companion), placement, f"by relative extent{reason}")
 
 
 def _choose(target: Grid, companion: Grid, share: float) -> tuple[Placement, str]:

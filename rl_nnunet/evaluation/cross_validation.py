@@ -8,11 +8,7 @@ trained is not trained again, and one that was killed goes on.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +21,13 @@ from rl_nnunet.branches import channel_indices, read_dataset_json
 from rl_nnunet.case_table import CASE_TABLE, read_case_table
 from rl_nnunet.class_folds import Fold, nested_folds
 from rl_nnunet.class_table import ClassLabels, read_classes
+from rl_nnunet.command_queue import DONE, FAILED, Job, places, run_jobs
 from rl_nnunet.environment import data_folder
 from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.classification_metrics import MEANS, classification_metrics
 from rl_nnunet.evaluation.radiomics import case_features, fit_and_score, radiomics_classifiers
 from rl_nnunet.files import new_file
+from rl_nnunet.fold_training import FoldTraining
 
 SPLITS_FILE = "splits_final.json"
 MARK = "rl_nnunet_cross_validation"
@@ -71,10 +69,13 @@ class Study:
         """The data set in ``nnUNet_preprocessed``."""
         return data_folder("nnUNet_preprocessed") / self.dataset
 
+    def training(self, trainer: str, fold: int) -> FoldTraining:
+        """Return the training of a fold."""
+        return FoldTraining(self.dataset, self.configuration, trainer, self.plans, str(fold))
+
     def fold_folder(self, trainer: str, fold: int) -> Path:
         """Return the folder of a training."""
-        model = f"{trainer}__{self.plans}__{self.configuration}"
-        return data_folder("nnUNet_results") / self.dataset / model / f"fold_{fold}"
+        return self.training(trainer, fold).folder
 
     def classes(self) -> ClassLabels:
         """Return the classes of the cases that are preprocessed."""
@@ -121,50 +122,41 @@ def train_all(study: Study, folds: Sequence[int], at_once: int, *, allow_tqdm: b
     Raises
     ------
     InputError
-        If a training fails; those beside it end first.
+        After all others are done, if a training fails.
     """
-    runs = [(trainer, fold) for trainer in study.trainers for fold in folds]
-    waiting = [run for run in runs if not _result_file(study, *run).is_file()]
-    with ThreadPoolExecutor(at_once) as pool, tqdm(total=len(waiting), desc="Training", disable=not allow_tqdm) as bar:
-        try:
-            for _ in pool.map(lambda run: train(study, *run), waiting):
-                bar.update()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    runs = [study.training(trainer, fold) for trainer in study.trainers for fold in folds]
+    jobs = [_job(run) for run in runs if not _result_file(run).is_file()]
+    with tqdm(total=len(jobs), desc="Training", disable=not allow_tqdm) as bar:
 
+        def watch() -> None:
+            bar.update(sum(job.state in (DONE, FAILED) for job in jobs) - bar.n)
 
-def _result_file(study: Study, trainer: str, fold: int) -> Path:
-    return study.fold_folder(trainer, fold) / "test" / "summary.json"
-
-
-def train(study: Study, trainer: str, fold: int) -> None:
-    """Train a fold by nnU-Net's command, or go on where it was killed, and validate it with the best checkpoint.
-
-    Raises
-    ------
-    InputError
-        If it fails.
-    """
-    folder = study.fold_folder(trainer, fold)
-    command = str(Path(sys.executable).with_name("nnUNetv2_train"))
-    words = [study.dataset, study.configuration, str(fold), "-tr", trainer, "-p", study.plans, "-device", study.device]
-    goes_on = ["--c"] if any(folder.glob("checkpoint_*.pth")) else []
-    done = subprocess.run(
-        [command, *words, "--val_best", *goes_on], env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
-    if done.returncode or not _result_file(study, trainer, fold).is_file():
-        said = [line for line in done.stdout.splitlines() if line.strip()] or ["nothing"]
+        failed = run_jobs(jobs, places([study.device] * at_once), watch=watch)
+    if failed:
+        others = f" (Failed, too: {', '.join(job.name for job in failed[1:])}.)" if failed[1:] else ""
         raise InputError(
-            f"The training of fold {fold} by {trainer} failed; it said at last: {said[-1].removeprefix('Error: ')}"
+            f"The training of {failed[0].name} failed; it said at last: {failed[0].last_words()} (log: {failed[0].log})"
+            + others
         )
+
+
+def _result_file(run: FoldTraining) -> Path:
+    return run.folder / "test" / "summary.json"
+
+
+def _job(run: FoldTraining) -> Job:
+    """Return the training of a fold, or what is left of it, and its validation with the best checkpoint."""
+
+    def words() -> tuple[list[str], list[str]]:
+        return run.words, ["--val_best", *(["--c"] if run.is_started() else [])]
+
+    return Job(f"fold {run.fold} by {run.trainer}", words, run.output, _result_file(run).is_file)
 
 
 def results_of_trainers(study: Study, folds: Sequence[int]) -> dict[str, list[dict[str, float]]]:
     """Return, per trainer, the metrics of the test part of each fold."""
     return {
-        trainer: [json.loads(_result_file(study, trainer, fold).read_text())["metrics"] for fold in folds]
+        trainer: [json.loads(_result_file(study.training(trainer, fold)).read_text())["metrics"] for fold in folds]
         for trainer in study.trainers
     }
 

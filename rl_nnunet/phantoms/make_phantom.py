@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from rl_nnunet.command_line import make_parser, path_argument
+from rl_nnunet.command_line import make_parser, path_argument, text_table
 from rl_nnunet.errors import InputError, run_command
 from rl_nnunet.phantoms.head.config import SEQUENCES, HeadPhantomConfig
 from rl_nnunet.phantoms.head.dataset import write_head_dataset
@@ -214,10 +214,7 @@ def _summary(written: list[WrittenHeartCase] | list[WrittenHeadCase]) -> str:
                 ", ".join(f"{count} {name}" for name, count in orientations),
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )
+    return text_table(rows)
 
 
 def _range(values: list[float], style: str) -> str:

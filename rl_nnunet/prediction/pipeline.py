@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,18 @@ from rl_nnunet.parallel import prepare_worker
 from rl_nnunet.prediction.companions import CompanionPredictor
 from rl_nnunet.prediction.patients import Target
 from rl_nnunet.prediction.preprocessing import Prepared, Preprocessing
+from rl_nnunet.prediction.progress import Progress
 
 QUEUED_EXPORTS = 2
 """How many predictions wait for an export at most, as in nnU-Net."""
 PROBABILITY_ENDINGS = (".npz", ".pkl")
+Timed = tuple[Any, float]
+"""What a step returns, and the seconds that it took."""
+
+
+def unfinished_name(output: Path) -> Path:
+    """Return where the files of a scan are written before they get their names, without ending."""
+    return output.with_name(f".unfinished_{output.name}")
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,7 @@ class Export:
         InputError
             If it cannot be written.
         """
-        how, unfinished = self.preprocessing, output.with_name(f".unfinished_{output.name}")
+        how, unfinished = self.preprocessing, unfinished_name(output)
         try:
             export_prediction_from_logits(
                 logits, properties, how.configuration, how.plans, how.dataset_json, str(unfinished),
@@ -110,8 +120,8 @@ class Pipeline:
         Of preprocessing and export; 0 works in this process.
     branches : sequence of sequence of int
         Channels of each branch of the network.
-    failures : dict of Path to str
-        After `run`, why outputs are not there.
+    progress : Progress
+        What is told of each scan.
     """
 
     predictor: CompanionPredictor
@@ -119,7 +129,7 @@ class Pipeline:
     export: Export
     processes: tuple[int, int]
     branches: Sequence[Sequence[int]]
-    failures: dict[Path, str] = field(default_factory=dict)
+    progress: Progress
 
     def run(self, targets: Sequence[Target], previous: Callable[[Target], Path | None]) -> None:
         """Segment all targets.
@@ -138,13 +148,14 @@ class Pipeline:
         """
         try:
             with _processes(self.processes[0]) as preprocessors, _processes(self.processes[1]) as exporters:
-                exports: dict[Future[None], Path] = {}
+                exports: dict[Future[Timed], tuple[Target, float]] = {}
                 for target, future in self._preprocessed(targets, previous, preprocessors):
-                    try:
-                        logits, properties = self._predict(target, future.result())
-                        exports[exporters.submit(self.export, logits, properties, target.output)] = target.output
-                    except InputError as error:
-                        self.failures[target.output] = str(error)
+                    self.progress.begin(target)
+                    with self._failing(target):
+                        prepared, seconds = future.result()
+                        (logits, properties), more = _timed(self._predict, target, prepared)
+                        export = exporters.submit(_timed, self.export, logits, properties, target.output)
+                        exports[export] = target, seconds + more
                     self._collect(exports, self.processes[1] + QUEUED_EXPORTS - 1)
                 self._collect(exports, 0)
         except BrokenProcessPool:
@@ -155,11 +166,11 @@ class Pipeline:
 
     def _preprocessed(
         self, targets: Sequence[Target], previous: Callable[[Target], Path | None], executor: Executor
-    ) -> Iterator[tuple[Target, Future[Prepared]]]:
+    ) -> Iterator[tuple[Target, Future[Timed]]]:
         """Yield targets in order; of those ahead, there is one a process, however many there are."""
-        ahead: deque[tuple[Target, Future[Prepared]]] = deque()
+        ahead: deque[tuple[Target, Future[Timed]]] = deque()
         for target in targets:
-            ahead.append((target, executor.submit(self.preprocessing, target, previous(target))))
+            ahead.append((target, executor.submit(_timed, self.preprocessing, target, previous(target))))
             if len(ahead) > self.processes[0]:
                 yield ahead.popleft()
         while ahead:
@@ -173,16 +184,38 @@ class Pipeline:
             reason = (str(error).splitlines() or ["out of memory"])[0]
             raise InputError(f"{target.scan.file} cannot be predicted ({reason}); try --not_on_device.") from None
 
-    def _collect(self, exports: dict[Future[None], Path], most: int) -> None:
-        """Wait until no more exports than some are at work, and note those that failed."""
+    def _collect(self, exports: dict[Future[Timed], tuple[Target, float]], most: int) -> None:
+        """Wait until no more exports than some are at work, and note what became of those that are done."""
         while len(exports) > most:
             done, _ = wait(exports, return_when=FIRST_COMPLETED)
             for future in done:
-                output = exports.pop(future)
-                try:
-                    future.result()
-                except InputError as error:
-                    self.failures[output] = str(error)
+                target, seconds = exports.pop(future)
+                with self._failing(target):
+                    self.progress.end(target.output, seconds + future.result()[1])
+
+    @contextlib.contextmanager
+    def _failing(self, target: Target) -> Iterator[None]:
+        """Note what is wrong with a scan, whatever it is, so that the others go on; but not the end of a worker."""
+        try:
+            yield
+        except BrokenProcessPool:
+            raise
+        except InputError as error:
+            self.progress.fail(target.output, str(error))
+        except Exception as error:  # noqa: BLE001 - what nnU-Net makes of an image that nobody has foreseen
+            traceback.print_exception(error)
+            reason = (str(error).splitlines() or ["?"])[0]
+            self.progress.fail(
+                target.output,
+                f"{target.scan.file} cannot be segmented ({type(error).__name__}: {reason}); look at the file, and at "
+                "the traceback above.",
+            )
+
+
+def _timed(function: Callable[..., Any], *arguments: Any) -> Timed:
+    """Return what a function returns, and the seconds that it took."""
+    start = time.monotonic()
+    return function(*arguments), time.monotonic() - start
 
 
 class _ThisProcess(Executor):

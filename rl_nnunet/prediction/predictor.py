@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,8 +23,9 @@ from rl_nnunet.files import new_file
 from rl_nnunet.prediction.companions import CompanionPredictor
 from rl_nnunet.prediction.input_files import CaseFiles, find_case_files, single_case
 from rl_nnunet.prediction.patients import Grouping, Patient, Target, plan_patients
-from rl_nnunet.prediction.pipeline import Export, Pipeline
+from rl_nnunet.prediction.pipeline import PROBABILITY_ENDINGS, Export, Pipeline, unfinished_name
 from rl_nnunet.prediction.preprocessing import Preprocessing
+from rl_nnunet.prediction.progress import Progress
 from rl_nnunet.prediction.scan_reader import PlansOfScans
 
 
@@ -54,7 +55,9 @@ class PredictionSettings:
         Folder of the segmentations of the previous stage of a cascade.
     part, parts : int
         Which part of the cases, of how many.
-    allow_tqdm, verbose : bool
+    allow_tqdm : bool
+        Whether to show a bar over the cases.
+    verbose : bool
         nnU-Net's.
     """
 
@@ -120,11 +123,16 @@ def predict_cases(
     targets = _targets_to_do(patients, export.endings, settings.existing)
     for folder in dict.fromkeys([output, *(target.output.parent for target in targets)]):
         _prepare(folder, model)
-    _describe(targets)
     branches = predictor.network.branches if by_windows else ()
-    pipeline = Pipeline(predictor, preprocessing, export, settings.processes, branches)
-    pipeline.run(targets, lambda target: _previous(target, output, settings, model))
-    _raise_failures(patients, pipeline.failures)
+    progress = Progress(patients, targets, allow_tqdm=settings.allow_tqdm)
+    pipeline = Pipeline(predictor, preprocessing, export, settings.processes, branches, progress)
+    try:
+        pipeline.run(targets, lambda target: _previous(target, output, settings, model))
+    finally:
+        progress.stop()
+        print(progress.table(), flush=True)
+        _remove_unfinished(patients, model.dataset_json["file_ending"])
+    _raise_failures(progress.reasons())
     return len(targets)
 
 
@@ -137,7 +145,7 @@ def _load(model: TrainedModel, settings: PredictionSettings) -> CompanionPredict
             device=torch.device(settings.device),
             verbose=settings.verbose,
             verbose_preprocessing=settings.verbose,
-            allow_tqdm=settings.allow_tqdm,
+            allow_tqdm=False,  # a bar over the windows of each scan; ours is over the cases
         )
     model.load_into(predictor)
     configuration = predictor.configuration_manager
@@ -196,11 +204,11 @@ def _prepare(folder: Path, model: TrainedModel) -> None:
         ) from None
 
 
-def _describe(targets: Sequence[Target]) -> None:
-    """Say which scans help which, and how they were placed."""
-    for target in targets:
-        for companion, place in target.companions:
-            print(f"{target.output.name}: {target.scan.name} with {companion.name}, {place.description}")
+def _remove_unfinished(patients: Sequence[Patient], ending: str) -> None:
+    """Remove what a killed run left of the cases; that of cases which are there by now is not written again."""
+    for target in (target for patient in patients for target in patient.targets):
+        for of_file in (*PROBABILITY_ENDINGS, ending):
+            Path(f"{unfinished_name(target.output)}{of_file}").unlink(missing_ok=True)
 
 
 def _previous(target: Target, output: Path, settings: PredictionSettings, model: TrainedModel) -> Path | None:
@@ -209,13 +217,8 @@ def _previous(target: Target, output: Path, settings: PredictionSettings, model:
     return settings.previous / f"{target.output.relative_to(output)}{model.dataset_json['file_ending']}"
 
 
-def _raise_failures(patients: Sequence[Patient], failures: dict[Path, str]) -> None:
+def _raise_failures(reasons: Mapping[str, str]) -> None:
     """Raise `InputError` if a case is not segmented: the sentence on the first one, and which others are not."""
-    reasons = {}
-    for patient in patients:
-        later = [failures[target.output] for target in patient.targets if target.output in failures]
-        if patient.error or later:
-            reasons[patient.name] = patient.error or later[0]
     if reasons:
         first, *others = reasons
         names = ", ".join(others[:3]) + (", ..." if len(others) > 3 else "")

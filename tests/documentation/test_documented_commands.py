@@ -25,6 +25,7 @@ SMALL = {
     "rl_nnunet_plan_and_preprocess": "-npfp 1 -np 1",
     "nnUNetv2_plan_and_preprocess": "-npfp 1 -np 1",
     "nnUNetv2_train": "-device cpu",
+    "rl_nnunet_train_folds": "-f 0 1 --devices cpu",
     "nnUNetv2_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "rl_nnunet_predict": "-device cpu -npp 1 -nps 1 --disable_tta",
     "nnUNetv2_ensemble": "-np 1",
@@ -74,7 +75,8 @@ def put_in_front_of_path(folder):
     """Write commands that add the flags of `SMALL` to what they are given, and start the real ones."""
     folder.mkdir()
     for name, flags in SMALL.items():
-        in_this_process = "export nnUNet_n_proc_DA=0\n" if name == "nnUNetv2_train" else ""
+        trains = name in ("nnUNetv2_train", "rl_nnunet_train_folds")
+        in_this_process = "export nnUNet_n_proc_DA=0\n" if trains else ""
         (folder / name).write_text(f'#!/bin/sh\n{in_this_process}exec "{BIN / name}" "$@" {flags}\n')
         (folder / name).chmod(0o755)
 
@@ -151,6 +153,8 @@ def test_readme(readme):
 @pytest.mark.slow
 def test_training(readme):
     follow("training.md", readme)
+    script = (readme / "folds.sh").read_text(encoding="utf-8")
+    assert " 3d_fullres $SLURM_ARRAY_TASK_ID -tr RLXAlignTrainerNoCMA " in script
 
 
 @pytest.mark.slow

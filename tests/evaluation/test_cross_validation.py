@@ -67,7 +67,10 @@ def command(study, tmp_path, monkeypatch):
         file.parent.mkdir(exist_ok=True)
         file.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n{script}\n')
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setattr(sys, "executable", str(file.with_name("python")))
+        python = file.with_name("python")  # of which the trainings are started, as "python -m MODULE COMMAND"
+        python.write_text(f'#!/bin/sh\nshift 2\nexec "{file.parent}/$@"\n')
+        python.chmod(file.stat().st_mode)
+        monkeypatch.setattr(sys, "executable", str(python))
         return lambda: (tmp_path / "calls").read_text().splitlines()
 
     return install

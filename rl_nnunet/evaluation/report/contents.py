@@ -19,9 +19,9 @@ from rl_nnunet.evaluation.report.comparison import FEWEST_CASES, compare, compar
 from rl_nnunet.evaluation.report.page import Picture, Section, Table
 from rl_nnunet.evaluation.report.runs import Run
 from rl_nnunet.evaluation.report.tables import case_texts, cases_to_show, number, summarize, summary_texts
-from rl_nnunet.evaluation.report.training_log import read_training_log
 from rl_nnunet.evaluation.subset_report import PER_SUBSET
 from rl_nnunet.evaluation.subsets import CASES, CONVENTIONS
+from rl_nnunet.training_log import read_training_log
 
 PROGRESS_PICTURE = "progress_rl.png"
 PACKAGES = ("nnunetv2", "torch", "numpy", "scipy", "pandas", "SimpleITK")

@@ -172,7 +172,7 @@ def _read(path: Path) -> sitk.Image:
 def curves(log: pd.DataFrame) -> bytes:
     """Draw the losses and the mean pseudo Dice of a training, see `read_training_log`."""
     with _figure(2, 1, (9, 6)) as (figure, axes, png):
-        for axis, names in zip(axes[:, 0], (log.columns[:2], log.columns[2:]), strict=True):
+        for axis, names in zip(axes[:, 0], (log.columns[:2], log.columns[2:3]), strict=True):
             for name, style in zip(names, ("-", "--"), strict=False):
                 marker = "." if len(log) < MARKED_EPOCHS else None
                 axis.plot(log.index, log[name], label=name, color="black", linestyle=style, marker=marker)

@@ -8,19 +8,29 @@ from pathlib import Path
 import pandas as pd
 
 # "2026-11-26 20:33:02.766645: train_loss 2.3177"
-LINE = re.compile(r"^\S+ \S+: (Epoch|train_loss|val_loss|Pseudo dice) (.+?)\s*$", re.MULTILINE)
+LINE = re.compile(r"^\S+ \S+: (Epoch time:|Epoch|train_loss|val_loss|Pseudo dice) (.+?)\s*$", re.MULTILINE)
 # Also in "[np.float32(0.0256), ...]", without the 32.
 NUMBER = re.compile(r"(?<![\w.])(?:nan|-?\d+\.?\d*(?:e[+-]?\d+)?)(?![\w(])")
-COLUMNS = {"train_loss": "training loss", "val_loss": "validation loss", "Pseudo dice": "mean pseudo Dice"}
+WHOLE = re.compile(r"\d+")
+PSEUDO_DICE, SECONDS = "mean pseudo Dice", "seconds"
+COLUMNS = {
+    "train_loss": "training loss",
+    "val_loss": "validation loss",
+    "Pseudo dice": PSEUDO_DICE,
+    "Epoch time:": SECONDS,
+}
 
 
-def read_training_log(fold: Path) -> pd.DataFrame:
+def read_training_log(fold: Path, *, last_run: bool = False) -> pd.DataFrame:
     """Return the values of each epoch in the folder of a fold; empty without a log.
 
-    A training that was resumed has several logs, and may have run an epoch twice; the later one counts.
+    A training that was resumed has several logs, and may have run an epoch twice; the later one counts. With
+    `last_run`, only the last log is read.
     """
     values: dict[int, dict[str, float]] = {}
-    for file in sorted(fold.glob("training_log_*.txt")):
+    # By their times, whose months and days nnU-Net writes without leading zeros.
+    files = sorted(fold.glob("training_log_*.txt"), key=lambda file: [int(part) for part in WHOLE.findall(file.stem)])
+    for file in files[-1:] if last_run else files:
         epoch = None
         for key, text in LINE.findall(file.read_text(encoding="utf-8", errors="replace")):
             numbers = pd.Series([float(number) for number in NUMBER.findall(text)], dtype=float)

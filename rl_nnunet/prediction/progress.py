@@ -1,0 +1,110 @@
+"""What a prediction shows: a line a case when its turn comes, a bar over the cases, and a table of them at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from rl_nnunet.command_line import text_table
+from rl_nnunet.prediction.patients import Patient, Target
+
+HEADER = ("case", "scans", "pairing", "seconds", "")
+KEPT, NOT_REACHED = "there already", "not segmented"
+
+
+class Progress:
+    """Follows the cases of a prediction.
+
+    Parameters
+    ----------
+    patients : sequence of Patient
+        All cases, with those that cannot be used.
+    to_do : iterable of Target
+        The scans that are to be segmented; the others are there already.
+    allow_tqdm : bool
+        Whether to show the bar.
+    """
+
+    def __init__(self, patients: Sequence[Patient], to_do: Iterable[Target], *, allow_tqdm: bool) -> None:
+        self.patients = patients
+        self._seconds: dict[Path, float] = {}
+        self._failures: dict[Path, str] = {}
+        open_outputs = {target.output for target in to_do}
+        self._open = {patient.name: {t.output for t in patient.targets} & open_outputs for patient in patients}
+        self._kept = {patient.name for patient in patients if patient.targets and not self._open[patient.name]}
+        self._owner = {target.output: patient for patient in patients for target in patient.targets}
+        self._said: set[str] = set()
+        self._bar = tqdm(
+            total=sum(map(bool, self._open.values())), desc="Predicting", unit="case", disable=not allow_tqdm
+        )
+
+    def begin(self, target: Target) -> None:
+        """Say what is done to the case of a scan, once."""
+        patient = self._owner[target.output]
+        if patient.name not in self._said:
+            self._said.add(patient.name)
+            tqdm.write(f"{patient.name}: {'; '.join(map(_described, patient.targets))}")
+
+    def end(self, output: Path, seconds: float) -> None:
+        """Note that a segmentation is written, and the seconds that it took."""
+        self._seconds[output] = seconds
+        self._close(output)
+
+    def fail(self, output: Path, sentence: str) -> None:
+        """Note why a segmentation is not written."""
+        self._failures[output] = sentence
+        self._close(output)
+
+    def _close(self, output: Path) -> None:
+        waiting = self._open[self._owner[output].name]
+        waiting.discard(output)
+        if not waiting:
+            self._bar.update()
+
+    def stop(self) -> None:
+        """End the bar."""
+        self._bar.close()
+
+    def reasons(self) -> dict[str, str]:
+        """Return the sentence on each case that is not segmented."""
+        found = {}
+        for patient in self.patients:
+            failed = [self._failures[target.output] for target in patient.targets if target.output in self._failures]
+            if patient.error or failed:
+                found[patient.name] = patient.error or failed[0]
+        return found
+
+    def table(self) -> str:
+        """Return a row a case: scans, how they were paired, seconds of work, and what kept it from being segmented."""
+        reasons = self.reasons()
+        rows = []
+        for patient in self.patients:
+            outputs = [target.output for target in patient.targets]
+            seconds = [self._seconds[output] for output in outputs if output in self._seconds]
+            note = reasons.get(patient.name) or (KEPT if patient.name in self._kept else "")
+            if not note and self._open[patient.name]:
+                note = NOT_REACHED
+            rows.append(
+                (
+                    patient.name,
+                    ", ".join(target.scan.name for target in patient.targets) or "–",
+                    _pairing(patient),
+                    f"{sum(seconds):.1f}" if seconds else "–",
+                    note,
+                )
+            )
+        return text_table([HEADER, *rows])
+
+
+def _described(target: Target) -> str:
+    """Return a scan and its companions, and how their places were found."""
+    companions = [f"{scan.name}, {place.description}" for scan, place in target.companions]
+    return target.scan.name + (f" with {' and '.join(companions)}" if companions else "")
+
+
+def _pairing(patient: Patient) -> str:
+    """Return how the places of a case's scans in each other were found; a single scan has none."""
+    placements = {place.placement for target in patient.targets for _, place in target.companions}
+    return ", ".join(sorted(placements)) or ("none" if len(patient.targets) > 1 else "–")
