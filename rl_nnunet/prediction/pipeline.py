@@ -152,10 +152,9 @@ class Pipeline:
                 for target, future in self._preprocessed(targets, previous, preprocessors):
                     self.progress.begin(target)
                     with self._failing(target):
-                        prepared, seconds = future.result()
-                        (logits, properties), more = _timed(self._predict, target, prepared)
-                        export = exporters.submit(_timed, self.export, logits, properties, target.output)
-                        exports[export] = target, seconds + more
+                        export, seconds = self._segment(target, *future.result(), exporters)
+                        exports[export] = target, seconds
+                    del future  # holds the scan, which need not be there while the next one is preprocessed
                     self._collect(exports, self.processes[1] + QUEUED_EXPORTS - 1)
                 self._collect(exports, 0)
         except BrokenProcessPool:
@@ -175,6 +174,16 @@ class Pipeline:
                 yield ahead.popleft()
         while ahead:
             yield ahead.popleft()
+
+    def _segment(
+        self, target: Target, prepared: Prepared, seconds: float, exporters: Executor
+    ) -> tuple[Future[Timed], float]:
+        """Predict a scan and have it exported; return the export, and the seconds until then.
+
+        A method of its own, so that scan and logits are gone before the next ones come.
+        """
+        (logits, properties), more = _timed(self._predict, target, prepared)
+        return exporters.submit(_timed, self.export, logits, properties, target.output), seconds + more
 
     def _predict(self, target: Target, prepared: Prepared) -> tuple[np.ndarray, dict[str, Any]]:
         data = prepared.for_network(self.branches, tuple(target.scan.channels))
