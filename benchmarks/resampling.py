@@ -121,10 +121,11 @@ def measure_apart(arguments: argparse.Namespace, *words: str) -> dict[str, float
     """Run `measure` in a process on one core."""
     size = [str(voxels) for voxels in arguments.size]
     command = [sys.executable, __file__, "-o", str(arguments.output), "--size", *size, "--measure", *words]
-    core = {min(os.sched_getaffinity(0))}
+    core = {max(os.sched_getaffinity(0))}
     printed = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.sched_setaffinity(0, core)
     )
+    print(*words, printed.stdout.splitlines()[-1], file=sys.stderr, flush=True)
     return json.loads(printed.stdout.splitlines()[-1])
 
 

@@ -1,0 +1,57 @@
+"""Models whose plans name nnU-Net's torch resampling for the export, by both commands for prediction."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from test_predict import stock_predict
+from tiny_models import RL_U2NET, STOCK, write_model
+
+from rl_nnunet.planners.fast_resampling import FastExport
+
+
+def make_fast(model):
+    """Change the plans in a model's folder, as docs/prediction.md says."""
+    plans = json.loads((model / "plans.json").read_text())
+    function, arguments = FastExport.determine_segmentation_softmax_export_fn(None)
+    for configuration in plans["configurations"].values():
+        configuration["resampling_fn_probabilities"] = function.__name__
+        configuration["resampling_fn_probabilities_kwargs"] = arguments
+    (model / "plans.json").write_text(json.dumps(plans))
+
+
+@pytest.mark.parametrize(("network", "dimension"), [(RL_U2NET, 3), (RL_U2NET, 2), (STOCK, 3)])
+def test_segmentations_are_those_of_the_default(patient, predict, make_scan, values, network, dimension):
+    for channel in (0, 1):
+        scan = make_scan(channel, size=(28, 26, 9), spacing=(0.75, 0.7, 3.0), offset=100 + 300 * channel)
+        sitk.WriteImage(scan, patient.images / f"p1_{channel:04d}.nii.gz")
+    model = write_model(patient.root / "other", network, dimension)
+    assert predict(model, patient.images, patient.root / "default").code == 0
+    make_fast(model)
+    outcome = predict(model, patient.images, patient.output, "--save_probabilities")
+    assert outcome.code == 0, outcome.err
+    stock_predict(model, {patient.root / "stock" / "p1": sorted(patient.images.iterdir())}, save_probabilities=True)
+    assert (patient.output / "p1.nii.gz").read_bytes() == (patient.root / "stock" / "p1.nii.gz").read_bytes()
+    probabilities = [np.load(folder / "p1.npz")["probabilities"] for folder in (patient.output, patient.root / "stock")]
+    np.testing.assert_array_equal(*probabilities)
+    fast, default = (values(folder / "p1.nii.gz") for folder in (patient.output, patient.root / "default"))
+    assert len(np.unique(default)) > 1
+    # The default rounds what it interpolates to nnU-Net's half precision; noise has many voxels at which labels tie.
+    assert (fast != default).mean() < 0.002
+
+
+def test_companions_on_their_grids(patient, predict, make_scan, values):
+    mr = make_scan(1, size=(11, 15, 6), spacing=(1.7, 1.2, 4.0), origin=(-6.0, 5.0, 26.0), offset=400)
+    sitk.WriteImage(mr, patient.images / "p1_0001.nii.gz")
+    model = patient.root / "fast"
+    shutil.copytree(patient.model, model)
+    make_fast(model)
+    for folder, output in ((patient.model, "default"), (model, "out")):
+        outcome = predict(folder, patient.images, patient.root / output)
+        assert outcome.code == 0, outcome.err
+        assert "p1: CT with MR, by coordinates" in outcome.out
+    for branch in ("CT", "MR"):
+        fast, default = (values(patient.root / output / branch / "p1.nii.gz") for output in ("out", "default"))
+        assert (fast != default).mean() < 0.002
