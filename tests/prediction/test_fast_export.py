@@ -1,7 +1,9 @@
 """Models whose plans name nnU-Net's torch resampling for the export, by both commands for prediction."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,15 +13,28 @@ from tiny_models import RL_U2NET, STOCK, write_model
 
 from rl_nnunet.planners.fast_resampling import FastExport
 
+CHECKOUT = Path(__file__).resolve().parents[2]
+
+
+def documented_entries():
+    """Return what docs/prediction.md says about plans of trained models."""
+    text = (CHECKOUT / "docs" / "prediction.md").read_text()
+    (block,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    return json.loads(f"{{{block}}}")
+
 
 def make_fast(model):
-    """Change the plans in a model's folder, as docs/prediction.md says."""
+    """Change the plans in a model's folder as it is documented."""
     plans = json.loads((model / "plans.json").read_text())
-    function, arguments = FastExport.determine_segmentation_softmax_export_fn(None)
     for configuration in plans["configurations"].values():
-        configuration["resampling_fn_probabilities"] = function.__name__
-        configuration["resampling_fn_probabilities_kwargs"] = arguments
+        assert documented_entries().keys() <= configuration.keys()
+        configuration |= documented_entries()
     (model / "plans.json").write_text(json.dumps(plans))
+
+
+def test_documented_entries_are_those_of_the_planner():
+    function, arguments = FastExport.determine_segmentation_softmax_export_fn(None)
+    assert list(documented_entries().values()) == [function.__name__, arguments]
 
 
 @pytest.mark.parametrize(("network", "dimension"), [(RL_U2NET, 3), (RL_U2NET, 2), (STOCK, 3)])
