@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from test_predict import stock_predict
 from tiny_models import RL_U2NET, STOCK, write_model
 
@@ -70,3 +71,28 @@ def test_companions_on_their_grids(patient, predict, make_scan, values):
     for branch in ("CT", "MR"):
         fast, default = (values(patient.root / output / branch / "p1.nii.gz") for output in ("out", "default"))
         assert (fast != default).mean() < 0.002
+
+
+@pytest.mark.slow
+def test_from_planning_to_segmentations(hearts, tmp_path, values):
+    plans = "RLXAlignSmallPlans_fast"
+    printed = hearts.run(
+        "rl_nnunet_plan_and_preprocess", "-d", hearts.id, "-pl", "RLXAlignSmallPlanner", "-c", "3d_fullres", "-npfp", 1,
+        "-np", 1, "--fast_resampling",
+    )  # fmt: skip
+    assert "Resampling: torch for images, labels, predictions." in printed
+    fast, default = (hearts.preprocessed / f"{name}_3d_fullres" for name in (plans, "RLXAlignSmallPlans"))
+    cases = nnUNetDatasetBlosc2(str(fast)).identifiers
+    images = [[nnUNetDatasetBlosc2(str(folder)).load_case(case)[0][:] for case in cases] for folder in (fast, default)]
+    assert [image.shape for image in images[0]] == [image.shape for image in images[1]]
+    assert any((one != other).any() for one, other in zip(*images, strict=True))  # linear, not cubic
+    hearts.train("ShortTrainer", plans=plans)
+    hearts.predict("ShortTrainer", tmp_path / "stock", plans=plans)
+    hearts.run(
+        "rl_nnunet_predict", "-i", hearts.raw / "imagesTs", "-o", tmp_path / "ours", "-d", hearts.id, "-c",
+        "3d_fullres", "-f", 0, "-p", plans, "-tr", "ShortTrainer", "-device", "cpu", "-npp", 1, "-nps", 1, "--disable_tta",
+    )  # fmt: skip
+    segmentations = sorted((tmp_path / "stock").glob("*.nii.gz"))
+    assert len(segmentations) == 3
+    for segmentation in segmentations:
+        np.testing.assert_array_equal(values(segmentation), values(tmp_path / "ours" / segmentation.name))
