@@ -90,7 +90,8 @@ def test_from_planning_to_segmentations(hearts, tmp_path, values):
     hearts.predict("ShortTrainer", tmp_path / "stock", plans=plans)
     hearts.run(
         "rl_nnunet_predict", "-i", hearts.raw / "imagesTs", "-o", tmp_path / "ours", "-d", hearts.id, "-c",
-        "3d_fullres", "-f", 0, "-p", plans, "-tr", "ShortTrainer", "-device", "cpu", "-npp", 1, "-nps", 1, "--disable_tta",
+        "3d_fullres", "-f", 0, "-p", plans, "-tr", "ShortTrainer", "-device", "cpu", "-npp", 1, "-nps", 1,
+        "--disable_tta",
     )  # fmt: skip
     segmentations = sorted((tmp_path / "stock").glob("*.nii.gz"))
     assert len(segmentations) == 3
