@@ -267,12 +267,15 @@ def run_stages(args: argparse.Namespace, datasets: Sequence[Dataset]) -> None:
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
+    from rl_nnunet.planners.fast_resampling import with_fast_resampling
     from rl_nnunet.planners.fingerprint_extractor import PresentChannelsFingerprintExtractor
     from rl_nnunet.planners.plan_table import print_plans
     from rl_nnunet.planners.preprocessed_data import remove_old_labels, say_old_data
 
     extractor = find_class(args.fpe, nnunet.DatasetFingerprintExtractor, "experiment_planning")
     planner = find_class(args.pl, ExperimentPlanner, "experiment_planning")
+    if args.fast_resampling is not None:
+        planner = with_fast_resampling(planner, args.fast_resampling)
     find_class(args.preprocessor_name, DefaultPreprocessor, "preprocessing")
     show_progress_bar = not args.no_pbar
 

@@ -80,6 +80,14 @@ def _add_planning_arguments(parser: argparse.ArgumentParser) -> None:
         "-overwrite_plans_name",
         help="name for the plans, to be given to training with -p (default: the planner's own)",
     )
+    add(
+        "--fast_resampling",
+        nargs="?",
+        choices=("all", "export"),
+        const="all",
+        help="resample with torch instead of scipy, and end the name of the plans with _fast; export: predictions "
+        "only, so that data, training and names stay as they are (the flag alone: %(const)s)",
+    )
 
 
 # Below, patches shrink to a few voxels; from 1e-5 on, nnU-Net's planner ends in a traceback, and below 0 never.
@@ -87,6 +95,8 @@ SMALLEST_MEMORY_TARGET_GB = 0.01
 LARGEST_MEMORY_TARGET_GB = 10_000
 # Of -overwrite_plans_name: the results folder is called TRAINER__PLANS__CONFIGURATION, and 255 bytes are allowed.
 LONGEST_NAME = 100
+FAST_SUFFIX = "_fast"
+"""Of the names of plans with --fast_resampling; in those of their preprocessed data, before the configuration."""
 # Other files of nnUNet_preprocessed/DATASET.
 RESERVED_NAMES = ("dataset", "dataset_fingerprint", "splits_final")
 
@@ -132,6 +142,11 @@ def check_arguments(args: argparse.Namespace) -> None:
         )
     _check_spacing(args.overwrite_target_spacing)
     _check_plans_name(args.overwrite_plans_name)
+    if args.fast_resampling != "all" and (args.overwrite_plans_name or "").endswith(FAST_SUFFIX):
+        raise InputError(
+            f"-overwrite_plans_name {args.overwrite_plans_name}: names that end in {FAST_SUFFIX} are of plans with "
+            "--fast_resampling, whose preprocessed data would be mixed with these; choose another."
+        )
 
 
 def _check_spacing(spacing: list[str] | None) -> None:

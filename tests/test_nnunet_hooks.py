@@ -31,6 +31,9 @@ LOADER = "nnunetv2.training.dataloading.data_loader.nnUNetDataLoader"
 PLANNER = (
     "nnunetv2.experiment_planning.experiment_planners.residual_unets.residual_encoder_unet_planners.ResEncUNetPlanner"
 )
+TORCH_PLANNER = (
+    "nnunetv2.experiment_planning.experiment_planners.resampling.resample_with_torch.nnUNetPlannerResEncL_torchres_sepz"
+)
 EXTRACTOR = "nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor.DatasetFingerprintExtractor"
 PLANNING_API = "nnunetv2.experiment_planning.plan_and_preprocess_api"
 LOGGERS = "nnunetv2.training.logging.nnunet_logger"
@@ -127,6 +130,15 @@ HOOKS = [
         "rl_nnunet.planners: memory of a network with several branches",
     ),
     Hook(PLANNER, "generate_data_identifier", "configuration_name", "rl_nnunet.planners: folder of the data"),
+    Hook(PLANNER, "determine_resampling", "args kwargs", "--fast_resampling"),
+    Hook(PLANNER, "determine_segmentation_softmax_export_fn", "args kwargs", "--fast_resampling"),
+    Hook(TORCH_PLANNER, "determine_resampling", "args kwargs", "--fast_resampling: functions and arguments"),
+    Hook(
+        TORCH_PLANNER,
+        "determine_segmentation_softmax_export_fn",
+        "args kwargs",
+        "--fast_resampling: function and arguments",
+    ),
     Hook(PLANNER, "save_plans", "plans", "rl_nnunet.planners: plans without the cascade"),
     Hook(
         "nnunetv2.experiment_planning.verify_dataset_integrity",

@@ -26,7 +26,7 @@ def test_flags_are_those_of_nnunet(monkeypatch, capsys):
         plan_and_preprocess_entry()
     expected = flags(capsys.readouterr().out)
     assert "-overwrite_plans_name" in expected
-    assert flags(build_parser().format_help()) - {"--version"} == expected
+    assert flags(build_parser().format_help()) - {"--version", "--fast_resampling"} == expected
 
 
 @pytest.mark.usefixtures("fingerprint_in_threads", "dataset")

@@ -42,7 +42,7 @@ def test_planning_prints_its_table_and_not_what_nnunet_prints(run, preprocessed)
     quiet = run(main, *PLAN)
     assert "2D U-Net configuration" not in quiet.out
     assert "2D U-Net configuration" in (preprocessed / "rl_nnunet_planning.log").read_text()
-    assert len(quiet.out.strip().splitlines()) == 5
+    assert len(quiet.out.strip().splitlines()) == 6
     assert "2D U-Net configuration" in run(main, *PLAN, "--verbose").out
 
 
