@@ -112,7 +112,7 @@ class AugmentationAgent(Agent):
         self.planned = dict(planned)
         self.config = config
         self.policy = AugmentationPolicy(len(self.planned), config.deviation)
-        self.ppo = PPO(self.policy, Critic(1), config.ppo)
+        self.ppo = PPO(self.policy, Critic(1), config.ppo, collects_alike=True)
         self.trend = ScoreTrend(config.level_weight, config.trend_weight)
         self.factors = torch.ones(2, len(self.planned), dtype=torch.float64).share_memory_()
         self._drawn: tuple[Tensor, Tensor] | None = None
