@@ -126,9 +126,9 @@ def share_parameters(*modules: nn.Module) -> None:
 
 
 def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Replace gradients with their means over the ranks, for a module that DDP does not know; all have one."""
+    """Replace gradients with their means over the ranks, for a module that DDP does not know."""
     if is_distributed():
-        for parameter in parameters:
+        for parameter in (parameter for parameter in parameters if parameter.grad is not None):
             parameter.grad = summed_over_ranks(parameter.grad) / world_size()
 
 
