@@ -136,8 +136,8 @@ class ClassificationTraining:
                         )
             if len(validation.identifiers) < world_size():
                 raise InputError(
-                    f"Fold {self.fold} has {len(validation.identifiers)} validation cases, and each GPU needs one of its "
-                    "own; train with fewer (-num_gpus)."
+                    f"Fold {self.fold} has {len(validation.identifiers)} validation cases, and each GPU needs one of "
+                    "its own; train with fewer (-num_gpus)."
                 )
         return training, validation
 

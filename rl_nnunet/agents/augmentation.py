@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, ValidationReport
-from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
+from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig
+from rl_nnunet.agents.ppo_diagnostics import diagnostic_panels, diagnostics
 from rl_nnunet.agents.score_trend import ScoreTrend
 from rl_nnunet.policies.augmentation import AugmentationPolicy, factors_of, scale_odds
 from rl_nnunet.progress_plot import Panel

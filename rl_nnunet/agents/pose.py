@@ -33,7 +33,8 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, StepReport
-from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
+from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig
+from rl_nnunet.agents.ppo_diagnostics import diagnostic_panels, diagnostics
 from rl_nnunet.losses.alignment import feature_cosine
 from rl_nnunet.outputs import Alignment, to_device
 from rl_nnunet.policies.pose import PosePolicy

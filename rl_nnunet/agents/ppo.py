@@ -16,7 +16,6 @@ from torch.nn.utils import clip_grad_norm_
 from rl_nnunet.agents.ppo_config import PPOConfig
 from rl_nnunet.agents.transitions import Transitions, select
 from rl_nnunet.distributed import drawn_alike, gather, share_parameters, sum_over_ranks
-from rl_nnunet.progress_plot import Panel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -341,20 +340,3 @@ class PPO:
         self._policy_optimizer.load_state_dict(state["policy_optimizer"])
         self._critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.transitions.load_state_dict(state["transitions"], device)
-
-
-def diagnostic_panels(name: str) -> tuple[Panel, ...]:
-    """Return what to draw of the updates of an agent of some name: whether PPO's steps are of a size that it can take.
-
-    The approximate KL divergence between the policies before and after an update ends about ``target_kl``; at 0, like
-    the fraction of clipped ratios, it means that nothing is learnt.
-    """
-    return (
-        Panel("PPO: approximate KL divergence of an update", "nats", (f"approximate_kl_{name}",)),
-        Panel("PPO: fraction of clipped ratios", "fraction", (f"clip_fraction_{name}",)),
-    )
-
-
-def diagnostics(update: dict[str, float] | None, name: str) -> dict[str, float]:
-    """Return the log entries of `diagnostic_panels`, given what `PPO.update_if_ready` returned; none without update."""
-    return {f"{key}_{name}": update[key] for key in ("approximate_kl", "clip_fraction")} if update else {}

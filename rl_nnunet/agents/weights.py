@@ -34,7 +34,8 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, StepReport
-from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
+from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig
+from rl_nnunet.agents.ppo_diagnostics import diagnostic_panels, diagnostics
 from rl_nnunet.outputs import Episode
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy
 from rl_nnunet.progress_plot import Panel, last

@@ -3,9 +3,9 @@
 A rank has samples of its own, and of a branch or modality perhaps none. DDP averages the gradients of the ranks:
 
 - A mean over samples is multiplied by the rank's share of them (`rl_nnunet.distributed.shares`).
-- nnU-Net's batch Dice is one quotient of sums over all voxels of a batch. Its own loss adds up these sums over the ranks,
-  in a tensor with a row per sample, so that every rank must have as many. `fold` makes one row of any number of them.
-  A rank without a sample adds nothing, but takes part.
+- nnU-Net's batch Dice is one quotient of sums over all voxels of a batch. Its own loss adds up these sums over the
+  ranks, in a tensor with a row per sample, so that every rank must have as many. `fold` makes one row of any number of
+  them. A rank without a sample adds nothing, but takes part.
 """
 
 from __future__ import annotations

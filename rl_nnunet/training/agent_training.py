@@ -143,8 +143,8 @@ class AgentTraining(Scheduled):
         with refusing():
             if ranks > size:
                 raise InputError(
-                    f"{self.plans_manager.plans_name} have a batch size of {size}, and {ranks} GPUs need a sample each; "
-                    f"train with a -num_gpus of at most {size}, or raise batch_size in the plans."
+                    f"{self.plans_manager.plans_name} have a batch size of {size}, and each of {ranks} GPUs needs a "
+                    f"sample; train with a -num_gpus of at most {size}, or raise batch_size in the plans."
                 )
 
     def _add_log_keys(self) -> None:

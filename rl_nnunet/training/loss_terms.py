@@ -1,4 +1,4 @@
-"""nnU-Net's loss taken apart: Dice alone, cross entropy alone, and both for a batch that is spread over several ranks."""
+"""nnU-Net's loss taken apart: Dice alone, cross entropy alone, and both for a batch that is spread over ranks."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ def of_one_rank(loss: Any) -> Any:
 
 def joint_dice(loss: Any) -> JointDice:
     """Return the batch Dice over the samples of all ranks, given nnU-Net's loss."""
-    loss = without_term(loss, "weight_ce")
-    terms_of(loss).ce = _Nothing()
+    terms = terms_of(without_term(loss, "weight_ce"))
+    terms.ce = _Nothing()
+    terms.dc = getattr(terms.dc, "_orig_mod", terms.dc)  # not compiled: the numbers of samples vary, and may be 0
     return JointDice(loss)
 
 

@@ -1,4 +1,4 @@
-"""Losses on two ranks with batches of unequal size: loss and gradients must be those of one process with all samples."""
+"""Losses on two ranks with batches of unequal size: loss and gradients are those of one process with all samples."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from rl_nnunet.targets import BranchTargets
 from rl_nnunet.training.loss_terms import joint_dice, joint_loss, of_one_rank, terms_of, without_term
 
 BRANCHES_OF_SAMPLES = ((0, 1), (0,), (1,), (0,))
-"""The first two samples are on rank 0 and the others on rank 1, in the second part of the cases one and three are."""
+"""The first one, two or three samples are on rank 0, the others on rank 1."""
 CLASSES = 3
 
 
