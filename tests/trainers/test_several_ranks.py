@@ -59,19 +59,19 @@ def test_ranks_are_equal_after_20_steps(documents_of, tmp_path, data):
     """Networks, optimizers, policies, critics and averages; also where a rank never sees a branch or modality."""
     t, cases = rank_trainers, []
     choices = {
-        "hearts": ((t.RLXAlign, False), (t.APGARLXAlign, False)),
+        "hearts": ((t.RLXAlign, False, (ALL, ONE_LACKS, DISJOINT)), (t.APGARLXAlign, False, (ONE_LACKS,))),
         "tumors": (
-            (t.RLXAlign, True),
-            (t.IntraInter, False),
-            (t.Gate, False),
-            (t.NoAgents, False),
-            (t.Selection, False),
-            (t.APGA, True),
-            (t.ModalityDropout, True),
+            (t.RLXAlign, True, (ONE_LACKS,)),
+            (t.IntraInter, False, (ALL, ONE_LACKS, DISJOINT)),
+            (t.Gate, False, (ONE_LACKS,)),
+            (t.NoAgents, False, (DISJOINT,)),
+            (t.Selection, False, (ONE_LACKS,)),
+            (t.APGA, True, (ONE_LACKS,)),
+            (t.ModalityDropout, True, (ONE_LACKS,)),
         ),
     }
-    for trainer, is_stock in choices[data]:
-        for lacking in (ALL, ONE_LACKS, DISJOINT):
+    for trainer, is_stock, patterns in choices[data]:
+        for lacking in patterns:
             plans, dataset_json = documents_of(data, is_stock, batch_size=4, batch_dice=lacking is not DISJOINT)
             cases.append((trainer, deepcopy(plans), dataset_json, lacking))
     first, second = on_two_ranks(train_on_noise, tmp_path / "ranks", cases)
