@@ -69,6 +69,7 @@ HOOKS = [
     Hook(
         TRAINER, "on_train_epoch_start", "", "the trainers: an epoch's steps; MaskedSteps: from when on there are masks"
     ),
+    Hook(TRAINER, "on_validation_epoch_start", "", "the trainers: with several GPUs, a loss of this one's samples"),
     Hook(TRAINER, "on_train_epoch_end", "train_outputs", "the trainers: curves of the agents"),
     Hook(TRAINER, "on_validation_epoch_end", "val_outputs", "the trainers: Dice per branch"),
     Hook(TRAINER, "on_epoch_end", "", "the trainers: plots of the agents' curves"),

@@ -21,7 +21,7 @@ class APGAClassificationTrainer(MaskedSteps, ClassificationTrainer):
 
     def sample_losses(self, batch: dict[str, Any]) -> Tensor:
         """Return the cross entropy of every sample, (B, 1)."""
-        return self.losses_of(self.network(batch["data"]), self.labels_of(batch["keys"]))[:, None]
+        return self.losses_of(self.local_network(batch["data"]), self.labels_of(batch["keys"]))[:, None]
 
 
 class APGAClassificationTrainerPaper(APGAClassificationTrainer):

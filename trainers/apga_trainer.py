@@ -12,6 +12,7 @@ from torch import Tensor
 from rl_nnunet.trainers.apga_settings import APGARLXAlignSettings, APGASettings
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.loss_terms import joint_loss
 from rl_nnunet.training.masked_steps import MaskedSteps, take_rows
 from rl_nnunet.training.stock_network import StockNetwork
 
@@ -21,7 +22,7 @@ class SegmentationMasks(MaskedSteps):
 
     def sample_losses(self, batch: dict[str, Any]) -> Tensor:
         """Return the trainer's loss of every sample by itself, (B, 1)."""
-        output, target = self.network(batch["data"]), batch["target"]
+        output, target = self.local_network(batch["data"]), batch["target"]
         rows = ([row] for row in range(len(batch["data"])))
         return torch.stack([self.loss(take_rows(output, row), take_rows(target, row)) for row in rows])[:, None]
 
@@ -30,6 +31,12 @@ class APGATrainer(SegmentationMasks, AgentTraining, StockNetwork, nnUNetTrainer)
     """nnU-Net's own network and loss, trained a second time per batch on what the mask agent holds important."""
 
     settings = APGASettings()
+
+    def _build_loss(self) -> Any:
+        """Build nnU-Net's loss; ranks may have unequal numbers of aided images."""
+        if not self.is_ddp:
+            return super()._build_loss()
+        return joint_loss(super()._build_loss, self.configuration_manager.batch_dice)
 
 
 class APGARLXAlignTrainer(SegmentationMasks, RLXAlignTrainer):

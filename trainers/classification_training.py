@@ -26,6 +26,7 @@ from rl_nnunet.dataloading.augmenter import start_augmenter
 from rl_nnunet.dataloading.classification_loader import ClassificationLoader, EveryCaseLoader, balanced_probabilities
 from rl_nnunet.dataloading.resize import Resize
 from rl_nnunet.dataloading.structure_box import StructureBox, foreground_locations
+from rl_nnunet.distributed import gather, rank, world_size
 from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.class_probabilities import class_probabilities
 from rl_nnunet.evaluation.classification_metrics import (
@@ -133,6 +134,11 @@ class ClassificationTraining:
                             f"Nothing is labeled in the case {case}, but the plans crop to what is; label it, remove "
                             'it, or plan with "crop": "image" under "rl_nnunet" in dataset.json.'
                         )
+            if len(validation.identifiers) < world_size():
+                raise InputError(
+                    f"Fold {self.fold} has {len(validation.identifiers)} validation cases, and each GPU needs one of "
+                    "its own; train with fewer (-num_gpus)."
+                )
         return training, validation
 
     def get_dataloaders(self) -> tuple[Any, Any]:
@@ -145,14 +151,16 @@ class ClassificationTraining:
         balanced = balanced_probabilities(training.identifiers, self.classes.labels)
         options = (self.batch_size, size, self.label_manager, self._box, transforms)
         loader = ClassificationLoader(training, *options, sampling_probabilities=balanced)
-        rounds = self._every_case(validation)
+        rounds = self._every_case(validation.identifiers)
         self.num_val_iterations_per_epoch = len(rounds.batches)
         pin_memory = self.device.type == "cuda"
         training_batches = start_augmenter(loader, get_allowed_n_proc_DA(), pin_memory=pin_memory)
         return training_batches, SingleThreadedAugmenter(rounds, None)
 
-    def _every_case(self, dataset: Any) -> EveryCaseLoader:
-        size = self.configuration_manager.patch_size
+    def _every_case(self, cases: Sequence[str]) -> EveryCaseLoader:
+        """Return rounds over some cases; where several ranks train, over this one's part of them, if there is one."""
+        size, part = self.configuration_manager.patch_size, list(cases)[rank() :: world_size()]
+        dataset = self.dataset_class(self.preprocessed_dataset_folder, part or list(cases))
         return EveryCaseLoader(dataset, self.batch_size, size, self.label_manager, self._box, Resize(size))
 
     # ---- steps -----------------------------------------------------------------------------------------------------
@@ -181,8 +189,9 @@ class ClassificationTraining:
 
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Log the metrics over all validation cases; balanced accuracy and recall where nnU-Net logs Dice."""
+        everywhere = [output for of_rank in gather(val_outputs) for output in of_rank]
         losses, labels, probabilities = (
-            np.concatenate([output[key] for output in val_outputs]) for key in ("loss", "labels", "probabilities")
+            np.concatenate([output[key] for output in everywhere]) for key in ("loss", "labels", "probabilities")
         )
         metrics = classification_metrics(labels, probabilities, self.classes.names)
         epoch = self.current_epoch
@@ -221,18 +230,21 @@ class ClassificationTraining:
         return splits[self.fold].get(TEST_PART, []) if self.fold != "all" and self.fold < len(splits) else []
 
     def _evaluate(self, cases: Sequence[str], name: str) -> ClassificationMetrics:
-        probabilities = self._classify(cases)
+        found = {case: values for of_rank in gather(self._classify(cases)) for case, values in of_rank.items()}
+        probabilities = {case: found[case] for case in map(str, cases)}
         labels: Mapping[str, int] = self.classes.labels
         values = np.stack(list(probabilities.values()))
         metrics = classification_metrics([labels[case] for case in probabilities], values, self.classes.names)
-        folder = Path(self.output_folder, name)
-        folder.mkdir(exist_ok=True)
-        write_summary(folder / "summary.json", metrics, labels, probabilities)
+        if self.local_rank == 0:
+            folder = Path(self.output_folder, name)
+            folder.mkdir(exist_ok=True)
+            write_summary(folder / "summary.json", metrics, labels, probabilities)
         self.print_to_log_file(f"{name.capitalize()} cases of fold {self.fold}:\n{format_metrics(metrics)}")
         return metrics
 
     def _classify(self, cases: Sequence[str]) -> dict[str, np.ndarray]:
-        loader = self._every_case(self.dataset_class(self.preprocessed_dataset_folder, list(cases)))
+        """Return the probabilities of the cases, or of this rank's part of them."""
+        loader = self._every_case(cases)
         probabilities = {}
         for _ in loader.batches:
             batch = next(loader)

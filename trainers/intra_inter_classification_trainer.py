@@ -12,6 +12,7 @@ from torch import Tensor
 from rl_nnunet.agents.rewards import true_label_probability
 from rl_nnunet.losses.classification_loss import ClassificationLoss
 from rl_nnunet.losses.iterated_loss import IteratedLoss
+from rl_nnunet.losses.joint_loss import JointLoss
 from rl_nnunet.outputs import IntraInterOutput
 from rl_nnunet.plans.intra_inter_classifier import IntraInterClassifierPlan
 from rl_nnunet.trainers.classification_settings import IntraInterClassificationSettings
@@ -34,7 +35,9 @@ class IntraInterClassificationTrainer(ClassificationTraining, IntraInterTrainer)
 
     def _build_loss(self) -> IteratedLoss:
         """Build eq. 2 with the cross entropy."""
-        return IteratedLoss(ClassificationLoss(), ClassificationLoss(), self.module.fused_output_weight)
+        loss = ClassificationLoss()
+        loss = JointLoss(loss, loss) if self.is_ddp else loss
+        return IteratedLoss(loss, loss, self.module.fused_output_weight)
 
     def decision_of(self, output: IntraInterOutput | Tensor) -> Tensor:
         """Return the sum of the outputs of the last iteration."""

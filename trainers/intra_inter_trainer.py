@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
@@ -25,6 +24,7 @@ from rl_nnunet.trainers.intra_inter_settings import IntraInterSettings
 from rl_nnunet.training.absent_channels import AbsentChannels
 from rl_nnunet.training.adapted_plans import AdaptedPlans
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.loss_terms import joint_loss, terms_of
 
 
 class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer):
@@ -77,8 +77,12 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
 
     def _build_loss(self) -> IteratedLoss:
         """Build eq. 2 around nnU-Net's own loss; the decision and the modalities' own outputs have one scale only."""
-        loss = super()._build_loss()
-        single = loss.loss if isinstance(loss, DeepSupervisionWrapper) else loss
+        if self.is_ddp:
+            build, batch_dice = super()._build_loss, self.configuration_manager.batch_dice
+            loss, single = joint_loss(build, batch_dice), joint_loss(build, batch_dice, terms_of)
+        else:
+            loss = super()._build_loss()
+            single = terms_of(loss)
         return IteratedLoss(loss, single, self.module.fused_output_weight)
 
     def _do_i_compile(self) -> bool:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 from torch import Tensor
@@ -24,6 +23,7 @@ from rl_nnunet.case_table import read_patients
 from rl_nnunet.dataloading.augmenter import start_augmenter
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.dataloading.unregistered_loader import UnregisteredDataLoader
+from rl_nnunet.distributed import gather
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss, BranchWeights
@@ -38,6 +38,7 @@ from rl_nnunet.trainers.rl_xalign_settings import RLXAlignSettings
 from rl_nnunet.training.absent_channels import AbsentChannels
 from rl_nnunet.training.adapted_plans import AdaptedPlans
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.loss_terms import joint_dice, of_one_rank, without_term
 from rl_nnunet.training.refusal import refusing
 
 
@@ -72,13 +73,15 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     def _build_loss(self) -> BranchedLoss:
         """Build the branched loss around nnU-Net's own, taken twice: for Dice alone and for cross entropy alone."""
         dice_weights, cross_entropy_weights = self._build_weights()
+        sums_over_ranks = self.is_ddp and self.configuration_manager.batch_dice
         return BranchedLoss(
-            without_term(super()._build_loss(), "weight_ce"),
-            without_term(super()._build_loss(), "weight_dice"),
+            without_term(of_one_rank(super()._build_loss()), "weight_ce"),
+            without_term(of_one_rank(super()._build_loss()), "weight_dice"),
             self._targets,
             dice_weights=dice_weights,
             cross_entropy_weights=cross_entropy_weights,
             alignment=self.settings.alignment_loss,
+            joint_dice=joint_dice(super()._build_loss()) if sums_over_ranks else None,
         )
 
     def _build_weights(self) -> tuple[BranchWeights | None, BranchWeights | None]:
@@ -270,6 +273,8 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:
         """Validate as nnU-Net does, then report the Dice per branch."""
         super().perform_actual_validation(save_probabilities)
+        if self.local_rank != 0:
+            return
         _, identifiers = self.do_split()
         dataset = self.dataset_class(self.preprocessed_dataset_folder, identifiers)
         table = summarize_per_branch(join(self.output_folder, "validation"), dataset, self.layout)
@@ -278,8 +283,9 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     def on_validation_epoch_end(self, val_outputs: list[dict]) -> None:
         """Log as nnU-Net does, and the pseudo Dice of every branch alone."""
         super().on_validation_epoch_end(val_outputs)
+        everywhere = [output for of_rank in gather(val_outputs) for output in of_rank]
         tp, fp, fn = (
-            np.sum([o[f"{key}_per_branch"] for o in val_outputs], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard")
+            np.sum([o[f"{key}_per_branch"] for o in everywhere], axis=0) for key in ("tp_hard", "fp_hard", "fn_hard")
         )
         denominator = 2 * tp + fp + fn
         dice = np.divide(2 * tp, denominator, out=np.full(tp.shape, np.nan), where=denominator > 0)
@@ -305,18 +311,3 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     def _adaptive_weights(self) -> list[AdaptiveWeights]:
         weights = (self.loss.dice_weights, self.loss.cross_entropy_weights)
         return [w for w in weights if isinstance(w, AdaptiveWeights)]
-
-
-def without_term(loss: Any, weight: str) -> Any:
-    """Return nnU-Net's loss with the weight of one of its terms set to 0.
-
-    Raises
-    ------
-    AttributeError
-        If nnU-Net's loss has no such weight any more: a new attribute of the old name would change nothing.
-    """
-    terms = loss.loss if isinstance(loss, DeepSupervisionWrapper) else loss
-    if not hasattr(terms, weight):
-        raise AttributeError(f"nnU-Net's {type(terms).__name__} has no {weight}: see tests/test_nnunet_hooks.py")
-    setattr(terms, weight, 0)
-    return loss

@@ -10,6 +10,9 @@ An agent plugs into any trainer with `rl_nnunet.training.agent_training.AgentTra
 
 It learns from training steps, from the validations at the ends of epochs, or from both.
 
+With several GPUs, each rank (`rl_nnunet.distributed`) has an agent and steps of its own, and all have to learn the
+same. The validation is the same on all of them, and so is what torch draws on the CPU while they learn from it.
+
 A *policy* decides and belongs to the network where the network asks it (`rl_nnunet.policies`); its agent trains it.
 """
 

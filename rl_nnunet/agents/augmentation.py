@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, ValidationReport
-from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
+from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig
+from rl_nnunet.agents.ppo_diagnostics import diagnostic_panels, diagnostics
 from rl_nnunet.agents.score_trend import ScoreTrend
 from rl_nnunet.policies.augmentation import AugmentationPolicy, factors_of, scale_odds
 from rl_nnunet.progress_plot import Panel
@@ -112,7 +113,7 @@ class AugmentationAgent(Agent):
         self.planned = dict(planned)
         self.config = config
         self.policy = AugmentationPolicy(len(self.planned), config.deviation)
-        self.ppo = PPO(self.policy, Critic(1), config.ppo)
+        self.ppo = PPO(self.policy, Critic(1), config.ppo, collects_alike=True)
         self.trend = ScoreTrend(config.level_weight, config.trend_weight)
         self.factors = torch.ones(2, len(self.planned), dtype=torch.float64).share_memory_()
         self._drawn: tuple[Tensor, Tensor] | None = None

@@ -38,6 +38,7 @@ from torch import Tensor
 
 from rl_nnunet.agents.agent import StepReport
 from rl_nnunet.agents.masks import IS_AIDED, MaskConfig, MaskSource, SampleLosses
+from rl_nnunet.distributed import all_agree, average_gradients, sum_over_ranks, world_size
 from rl_nnunet.policies.mask import MaskPolicy, binary_cross_entropy, draw, entropy, log_probability, thresholded
 from rl_nnunet.presence.erasing import erase
 from rl_nnunet.progress_plot import Panel
@@ -92,17 +93,19 @@ class MaskAgent(MaskSource):
     def learn(self, report: StepReport) -> dict[str, float | Tensor]:
         """Learn from the batch of a step on original images, which has updated the task network.
 
-        Nothing is learnt where a loss is not finite: an overflow under mixed precision.
+        Nothing is learnt where a loss is not finite: an overflow under mixed precision. Where several ranks train, they
+        average their gradients, as the task network does.
         """
         if not self.is_on or report.batch.get(IS_AIDED):
             return {}
         logits = self.policy(self.views(report.batch["data"]))
         actions = self.act(logits.detach())
         rewards, possible = self.rewards(report.batch, actions)
-        if rewards.isfinite().all() and possible.isfinite().all():
+        if all_agree(bool(rewards.isfinite().all() and possible.isfinite().all())):
             loss = self.policy_loss(logits, actions, rewards, possible)
             self.optimizer.zero_grad(set_to_none=True)
             loss.backward()
+            average_gradients(self.policy.parameters())
             self.optimizer.step()
         return {
             "mask_reward": rewards.mean(),
@@ -210,7 +213,11 @@ class PaperMaskAgent(MaskAgent):
         return of_action * advantage + of_zeros * self.config.penalty
 
     def advantage(self, reward: float) -> float:
-        """Return R_t - b_t, and move the average: ``b_t = decay b_t-1 + (1 - decay) R_t``, ``b_1 = R_1``."""
+        """Return R_t - b_t, and move the average: ``b_t = decay b_t-1 + (1 - decay) R_t``, ``b_1 = R_1``.
+
+        The reward is that of this rank's batch, R_t that of the batches of all.
+        """
+        reward = sum_over_ranks([reward])[0] / world_size()
         before = reward if self.baseline is None else self.baseline
         self.baseline = self.config.decay * before + (1 - self.config.decay) * reward
         return reward - self.baseline

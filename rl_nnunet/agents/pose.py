@@ -33,7 +33,8 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, StepReport
-from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
+from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig
+from rl_nnunet.agents.ppo_diagnostics import diagnostic_panels, diagnostics
 from rl_nnunet.losses.alignment import feature_cosine
 from rl_nnunet.outputs import Alignment, to_device
 from rl_nnunet.policies.pose import PosePolicy
@@ -109,8 +110,13 @@ class PoseAgent(Agent):
         whose step nnU-Net skips too.
         """
         is_finite = all(map(math.isfinite, report.dice.values()))
-        if self.stage not in report.alignments or not report.matched_links or not is_finite:
-            return {}
+        has_links = self.stage in report.alignments and bool(report.matched_links)
+        logs = self._learn_from_links(report) if has_links and is_finite else {}
+        # Without links of its own, a rank learns from those of the others.
+        return {**logs, **diagnostics(self.ppo.update_if_ready(), f"stage{self.stage}")}
+
+    def _learn_from_links(self, report: PoseReport) -> dict[str, Tensor]:
+        """Record the matched links of a step, and describe them."""
         alignment, similarities = report.alignments[self.stage], report.similarities
         device = alignment.rotations.device
         dice = to_device([float(report.dice[report.link_branches[i][0]]) for i in report.matched_links], device)
@@ -125,8 +131,7 @@ class PoseAgent(Agent):
                 similarity = similarities.gather(1, alignment.rotations).mean(1)
                 expected = (alignment.probabilities * similarities).sum(1)
             self._record(alignment, dice, similarity, expected, report.progress)
-            logs = self._describe(alignment.probabilities, dice, similarity)
-        return {**logs, **diagnostics(self.ppo.update_if_ready(), f"stage{self.stage}")}
+            return self._describe(alignment.probabilities, dice, similarity)
 
     def _record(
         self, alignment: Alignment, dice: Tensor, similarity: Tensor, expected: Tensor | None, progress: float

@@ -15,7 +15,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from rl_nnunet.agents.ppo_config import PPOConfig
 from rl_nnunet.agents.transitions import Transitions, select
-from rl_nnunet.progress_plot import Panel
+from rl_nnunet.distributed import drawn_alike, gather, share_parameters, sum_over_ranks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -154,6 +154,10 @@ class PPO:
         Maps states (N, S) to values (N,); see `Critic`. Its weights are in `state_dict`.
     config : PPOConfig
         Hyperparameters.
+    collects_alike : bool
+        Whether all ranks (`rl_nnunet.distributed`) record the same transitions and draw the same numbers already, as an
+        agent does that learns from validations. By default, each rank records those of its own batches, and all ranks
+        learn from all of them.
 
     Attributes
     ----------
@@ -161,10 +165,13 @@ class PPO:
         What is collected; whoever owns the agent records it there.
     """
 
-    def __init__(self, policy: nn.Module, critic: nn.Module, config: PPOConfig) -> None:
+    def __init__(
+        self, policy: nn.Module, critic: nn.Module, config: PPOConfig, *, collects_alike: bool = False
+    ) -> None:
         self.policy = policy
         self.critic = critic
         self.config = config
+        self.collects_alike = collects_alike
         self._policy_parameters = [p for p in policy.parameters() if p.requires_grad]
         self._critic_parameters = list(critic.parameters())
         # eps as in the reference implementation of PPO, 1e-5 instead of Adam's 1e-8.
@@ -181,7 +188,8 @@ class PPO:
         """Update the policy and the critic once N transitions are stored, and forget them.
 
         All stored transitions are used. Minibatches are drawn with the global random generator of the CPU. The update
-        ends with the step that would move the policy further than ``target_kl`` from the one that acted.
+        ends with the step that would move the policy further than ``target_kl`` from the one that acted. Where several
+        ranks train, all of them call this after every step: they count together, and make the same update.
 
         Returns
         -------
@@ -191,8 +199,19 @@ class PPO:
             ``approximate_kl`` (nats) and ``clip_fraction``; the transitions' mean ``reward`` and the number of
             ``steps``. None where no update was due.
         """
-        if len(self) < self.config.transitions_per_update:
+        if self.collects_alike:
+            return self._update() if len(self) >= self.config.transitions_per_update else None
+        if sum_over_ranks([len(self)])[0] < self.config.transitions_per_update:
             return None
+        chunks = [chunk for of_rank in gather(self.transitions.state_dict()) for chunk in of_rank]
+        self.transitions.load_state_dict(chunks, self._critic_parameters[0].device)
+        with drawn_alike():
+            metrics = self._update()
+        share_parameters(self.policy, self.critic)
+        return metrics
+
+    def _update(self) -> dict[str, float]:
+        """Update with what is stored."""
         batch = self.transitions.take_all()
         with torch.enable_grad(), torch.autocast(batch["reward"].device.type, enabled=False):
             batch |= self._judge(batch)
@@ -321,20 +340,3 @@ class PPO:
         self._policy_optimizer.load_state_dict(state["policy_optimizer"])
         self._critic_optimizer.load_state_dict(state["critic_optimizer"])
         self.transitions.load_state_dict(state["transitions"], device)
-
-
-def diagnostic_panels(name: str) -> tuple[Panel, ...]:
-    """Return what to draw of the updates of an agent of some name: whether PPO's steps are of a size that it can take.
-
-    The approximate KL divergence between the policies before and after an update ends about ``target_kl``; at 0, like
-    the fraction of clipped ratios, it means that nothing is learnt.
-    """
-    return (
-        Panel("PPO: approximate KL divergence of an update", "nats", (f"approximate_kl_{name}",)),
-        Panel("PPO: fraction of clipped ratios", "fraction", (f"clip_fraction_{name}",)),
-    )
-
-
-def diagnostics(update: dict[str, float] | None, name: str) -> dict[str, float]:
-    """Return the log entries of `diagnostic_panels`, given what `PPO.update_if_ready` returned; none without update."""
-    return {f"{key}_{name}": update[key] for key in ("approximate_kl", "clip_fraction")} if update else {}

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, StepReport
+from rl_nnunet.distributed import drawn_alike, gather, share_parameters
 from rl_nnunet.outputs import Selection, to_device
 from rl_nnunet.policies.selection import SelectionPolicy
 from rl_nnunet.progress_plot import Panel
@@ -144,20 +145,28 @@ class SelectionAgent(Agent):
         """Take gradient steps on J if the actions were tried in this step.
 
         Nothing is learnt where a reward is not finite: an overflow under mixed precision, whose step nnU-Net skips.
+        Where several ranks train, all of them learn the same, from the samples of those that have tried.
         """
-        if report.selection is None or not report.rewards.isfinite().all():
+        own = {}
+        if report.selection is not None and report.rewards.isfinite().all():
+            own = {
+                "observations": report.selection.observations.float(),
+                "present": report.selection.present,
+                "rewards": report.rewards,
+            }
+        tried = [samples for samples in gather(own) if samples]
+        if not tried:
             return {}
-        new = {
-            "observations": report.selection.observations.float(),
-            "present": report.selection.present,
-            "rewards": report.rewards,
-        }
+        device = next(self.policy.parameters()).device
+        new = {name: torch.cat([samples[name].to(device) for samples in tried]) for name in tried[0]}
         with torch.no_grad():
-            logs = self._describe(self.policy.log_probabilities(new["observations"], new["present"]), report.rewards)
+            logs = self._describe(self.policy.log_probabilities(new["observations"], new["present"]), new["rewards"])
+        scale = self._scale(new["rewards"])
         self._remember(new)
-        scale = self._scale(report.rewards)
-        for _ in range(self.config.updates):
-            self._update(scale)
+        with drawn_alike():
+            for _ in range(self.config.updates):
+                self._update(scale)
+        share_parameters(self.policy)
         return logs
 
     def _remember(self, samples: dict[str, Tensor]) -> None:

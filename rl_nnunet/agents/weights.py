@@ -34,7 +34,8 @@ import torch
 from torch import Tensor
 
 from rl_nnunet.agents.agent import Agent, StepReport
-from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig, diagnostic_panels, diagnostics
+from rl_nnunet.agents.ppo import PPO, Critic, PPOConfig
+from rl_nnunet.agents.ppo_diagnostics import diagnostic_panels, diagnostics
 from rl_nnunet.outputs import Episode
 from rl_nnunet.policies.gaussian import RecurrentGaussianPolicy
 from rl_nnunet.progress_plot import Panel, last
@@ -97,10 +98,9 @@ class WeightAgent(Agent):
         Nothing is recorded where a probability is not finite: an overflow under mixed precision, whose step nnU-Net
         skips, too.
         """
-        update = None
         if report.gains is not None and report.gains.isfinite().all():
             _record(self.ppo, report.episodes[self.name], report.gains)
-            update = self.ppo.update_if_ready()
+        update = self.ppo.update_if_ready()  # on every rank, whether it has explored or not
         deviation = self.policy.log_standard_deviation.detach().exp().mean()
         return {
             f"exploration_{self.name}": deviation,

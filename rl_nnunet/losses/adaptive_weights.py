@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
+
+from rl_nnunet.distributed import sum_over_ranks
 
 
 @dataclass(frozen=True)
@@ -158,20 +160,16 @@ class AdaptiveWeights:
 
     def _average_over_ranks(self, losses: dict[int, float | Tensor]) -> tuple[Tensor, Tensor]:
         """Return each branch's mean loss over the ranks that have it, and which branches any rank has."""
-        sums_and_counts = torch.zeros(2, len(self._averages), dtype=torch.float64)
+        sums, counts = [0.0] * len(self._averages), [0.0] * len(self._averages)
         for branch, loss in losses.items():
             if not 0 <= branch < len(self._averages):
                 raise ValueError(f"There is no branch {branch} among {len(self._averages)}.")
             value = loss.item() if isinstance(loss, Tensor) else loss
             if math.isfinite(value):
-                sums_and_counts[0, branch] = value
-                sums_and_counts[1, branch] = 1
-        if distributed.is_available() and distributed.is_initialized():
-            if "nccl" in distributed.get_backend():
-                sums_and_counts = sums_and_counts.cuda()
-            distributed.all_reduce(sums_and_counts)
-        sums, counts = sums_and_counts.cpu()
-        return sums / counts.clamp(min=1), counts > 0
+                sums[branch], counts[branch] = value, 1.0
+        totals = torch.tensor(sum_over_ranks([*sums, *counts]), dtype=torch.float64)
+        all_sums, all_counts = totals.chunk(2)
+        return all_sums / all_counts.clamp(min=1), all_counts > 0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the moving averages, and which branches they have seen."""

@@ -12,6 +12,9 @@ structure that its modality does not show, and in the mean it then outvotes the 
 
 The segmentation losses are averaged over all that is judged (branches, and their mean), where eq. 20 has a sum:
 nnU-Net's gradient clipping and the learning rate of its SGD are made for a loss of the size of one.
+
+Where several ranks train (`rl_nnunet.distributed`), what is judged is what any of them has, and the loss is that of one
+process with all samples, but for the alignment: its softmax knows the samples of one rank.
 """
 
 from __future__ import annotations
@@ -23,9 +26,11 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from rl_nnunet.distributed import shares
 from rl_nnunet.losses.alignment import cosine_embedding, info_nce
+from rl_nnunet.losses.joint_loss import Logits, first_there, no_samples
 from rl_nnunet.outputs import Alignment, BranchOutput, to_device
-from rl_nnunet.targets import BranchTargets, Target
+from rl_nnunet.targets import BranchTargets, Target, finest
 
 
 class BranchWeights(Protocol):
@@ -98,6 +103,8 @@ class BranchedLoss(nn.Module):
         For either term; None weighs all branches equally (the ablation "w/o AGWD").
     alignment : AlignmentLossConfig or None
         None leaves the alignment losses out (the ablation "w/o auxiliary loss").
+    joint_dice : JointDice or None
+        In the place of `dice` in training, where several ranks train with batch Dice.
 
     Attributes
     ----------
@@ -116,9 +123,11 @@ class BranchedLoss(nn.Module):
         dice_weights: BranchWeights | None,
         cross_entropy_weights: BranchWeights | None,
         alignment: AlignmentLossConfig | None,
+        joint_dice: Callable[..., Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.dice = dice
+        self.joint_dice = joint_dice
         self.cross_entropy = cross_entropy
         self.targets = targets
         self.dice_weights = dice_weights
@@ -131,24 +140,27 @@ class BranchedLoss(nn.Module):
         """Return the loss; of a plain segmentation (the network in evaluation mode) nnU-Net's own."""
         if not isinstance(output, BranchOutput):
             return self.dice(output, target) + self.cross_entropy(output, target)
-        dice, cross_entropy = {}, {}
-        for branch, (logits, samples) in enumerate(zip(output.logits, output.samples, strict=True)):
-            if logits is not None:
-                branch_target = self.targets.take(target, branch, samples)
-                dice[branch] = self.dice(logits, branch_target)
-                # nnU-Net returns a plain 0 where all voxels are ignored.
-                cross_entropy[branch] = torch.as_tensor(
-                    self.cross_entropy(logits, branch_target), dtype=torch.float32, device=dice[branch].device
-                )
         matched_links = [i for i, s in enumerate(output.link_samples) if self.matched is None or self.matched[s]]
+        counts = [*map(len, output.samples), len(matched_links), len(finest(target))]
+        *branch_shares, link_share, batch_share = shares(counts)
+        judged_shares = {branch: share for branch, share in enumerate(branch_shares) if share is not None}
+        dice, cross_entropy = {}, {}
+        for branch in judged_shares:
+            dice[branch], cross_entropy[branch] = self._terms(output, target, branch)
         alignment = self._alignment(output, matched_links, device=next(iter(dice.values())).device)
         # One transfer from the device for everything that is reported, and that AGWD weighs by.
         keys = list(dice)
         values = torch.stack([*dice.values(), *cross_entropy.values(), alignment]).detach().float().tolist()
-        dice_values = dict(zip(keys, values, strict=False))
-        entropy_values = dict(zip(keys, values[len(keys) :], strict=False))
-        dice_total, dice_weights = self._balance(dice, dice_values, self.dice_weights)
-        entropy_total, entropy_weights = self._balance(cross_entropy, entropy_values, self.cross_entropy_weights)
+        present = [branch for branch in keys if output.samples[branch]]
+        dice_values, entropy_values = (
+            {branch: value for branch, value in zip(keys, part, strict=True) if branch in present}
+            for part in (values[: len(keys)], values[len(keys) : -1])
+        )
+        of_dice = judged_shares if self.joint_dice is None else dict.fromkeys(keys, 1.0)
+        dice_total, dice_weights = self._balance(dice, dice_values, of_dice, self.dice_weights)
+        entropy_total, entropy_weights = self._balance(
+            cross_entropy, entropy_values, judged_shares, self.cross_entropy_weights
+        )
         self.report = LossReport(
             dice={b: -value for b, value in dice_values.items()},
             segmentation={b: 1 + value + entropy_values[b] for b, value in dice_values.items()},
@@ -160,22 +172,42 @@ class BranchedLoss(nn.Module):
         )
         total, judged = dice_total + entropy_total, len(dice)
         if not self.targets.are_joined and len(dice) > 1:
-            total, judged = total + self.decision_loss(output, target), judged + 1
+            total, judged = total + self.decision_loss(output, target, batch_share), judged + 1
         total = total / judged
-        return total if self.alignment is None else total + self.alignment.weight * alignment
+        return total if self.alignment is None else total + self.alignment.weight * (link_share or 0.0) * alignment
 
-    def decision_loss(self, output: BranchOutput, target: Target) -> Tensor:
-        """Return the loss of the mean of the branches, which share one target."""
+    def _terms(self, output: BranchOutput, target: Target, branch: int) -> tuple[Tensor, Tensor]:
+        """Return Dice loss and cross entropy of a branch that some rank has."""
+        logits, samples = output.logits[branch], output.samples[branch]
+        branch_target = self.targets.take(target, branch, samples)
+        if logits is None:
+            logits = no_samples(first_there(output.logits))
+            nothing = finest(logits).sum()
+            return nothing if self.joint_dice is None else self.joint_dice(logits, branch_target), nothing
+        dice = self._dice(logits, branch_target)
+        # nnU-Net returns a plain 0 where all voxels are ignored.
+        cross_entropy = self.cross_entropy(logits, branch_target)
+        return dice, torch.as_tensor(cross_entropy, dtype=torch.float32, device=dice.device)
+
+    def _dice(self, logits: Logits, target: Target) -> Tensor:
+        return (self.joint_dice or self.dice)(logits, target)
+
+    def decision_loss(self, output: BranchOutput, target: Target, share: float = 1.0) -> Tensor:
+        """Return the loss of the mean of the branches, which share one target; `share` is that of this rank's batch."""
         decision = output.mean_logits()
-        return self.dice(decision, target) + self.cross_entropy(decision, target)
+        of_dice = share if self.joint_dice is None else 1.0
+        return of_dice * self._dice(decision, target) + share * self.cross_entropy(decision, target)
 
     def _balance(
-        self, losses: dict[int, Tensor], values: dict[int, float], weights: BranchWeights | None
+        self,
+        losses: dict[int, Tensor],
+        values: dict[int, float],
+        shares: dict[int, float],
+        weights: BranchWeights | None,
     ) -> tuple[Tensor, list[float]]:
-        if weights is None:
-            return sum(losses.values()), [1.0] * self.targets.num_branches
-        current = weights.update(values).tolist()
-        return sum(current[branch] * loss for branch, loss in losses.items()), current
+        """Return the weighted sum of the branches' losses, each times this rank's share of it, and the weights."""
+        current = [1.0] * self.targets.num_branches if weights is None else weights.update(values).tolist()
+        return sum(current[branch] * shares[branch] * loss for branch, loss in losses.items()), current
 
     def _alignment(self, output: BranchOutput, matched_links: Sequence[int], device: torch.device) -> Tensor:
         """Return the mean of the alignment losses over stages and over the matched links of every direction."""

@@ -12,16 +12,22 @@ We divide the sum by the sum of its weights. Adam does not notice a constant fac
 learning rate of its SGD do, and they are made for a loss of this size.
 
 Iterations without a gradient (see ``trained_iterations`` there) are left out of the sum.
+
+Where several ranks train (`rl_nnunet.distributed`), the losses are `rl_nnunet.losses.joint_loss.JointLoss`, and the
+modalities are those that any rank has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from rl_nnunet.distributed import shares
+from rl_nnunet.losses.joint_loss import JointLoss, first_there, no_samples
 from rl_nnunet.outputs import IntraInterOutput, IterationOutput
 from rl_nnunet.targets import Target, at_one_size
 from rl_nnunet.targets import finest as finest_target
@@ -73,29 +79,42 @@ class IteratedLoss(nn.Module):
             return self.fused(output, target)
         finest = finest_target(target)
         trained = [output.iterations[t] for t in output.trained]
-        fused = [self.fused(iteration.fused, target) for iteration in trained]
-        decision = [self.finest(iteration.decision, finest) for iteration in trained]
-        own = [self._own_losses(iteration, output.samples, target) for iteration in trained]
-        present = [m for m, loss in enumerate(own[0]) if loss is not None]
+        *own_shares, share = shares([*map(len, output.samples), len(finest)])
+        fused = [_judge(self.fused, iteration.fused, target, share) for iteration in trained]
+        decision = [_judge(self.finest, iteration.decision, finest, share) for iteration in trained]
+        own = [self._own_losses(iteration, output.samples, own_shares, target) for iteration in trained]
+        present = [m for m, loss in enumerate(own[0]) if loss is not None]  # on any rank
         fusion = self.fused_output_weight
         total = fusion / 2 * (sum(fused) + sum(decision)) + sum(losses[m] for losses in own for m in present)
-        own_means = [torch.stack([losses[m] for losses in own]).mean() for m in present]
+        own_means = [torch.stack([losses[m] for losses in own]).mean() for m in present if output.samples[m]]
         # One transfer from the device for everything that is reported.
         values = torch.stack([fused[-1], decision[-1], *own_means]).detach().float().tolist()
-        modalities = dict(zip(present, values[2:], strict=True))
+        modalities = dict(zip((m for m in present if output.samples[m]), values[2:], strict=True))
         self.report = IteratedLossReport(
             *values[:2], [modalities.get(m, float("nan")) for m in range(len(output.samples))], output
         )
         return total / (len(fused) * (fusion + len(present)))
 
     def _own_losses(
-        self, iteration: IterationOutput, samples: Sequence[Sequence[int]], target: Target
+        self,
+        iteration: IterationOutput,
+        samples: Sequence[Sequence[int]],
+        shares: Sequence[float | None],
+        target: Target,
     ) -> list[Tensor | None]:
         losses: list[Tensor | None] = []
-        for logits, rows in zip(iteration.modalities, samples, strict=True):
-            if logits is None:
+        for logits, rows, share in zip(iteration.modalities, samples, shares, strict=True):
+            if share is None:
                 losses.append(None)
                 continue
+            if logits is None:
+                logits = no_samples(first_there(iteration.modalities))
             resized, truth = at_one_size(logits, target)
-            losses.append(self.finest(resized, truth if len(rows) == len(truth) else truth[list(rows)]))
+            truth = truth if len(rows) == len(truth) else truth[list(rows)]
+            losses.append(_judge(self.finest, resized, truth, share))
         return losses
+
+
+def _judge(loss: Callable[..., Tensor], logits: Any, target: Target, share: float) -> Tensor:
+    """Return the loss; where several ranks train, tell it the share of this one."""
+    return loss(logits, target, share) if isinstance(loss, JointLoss) else loss(logits, target)

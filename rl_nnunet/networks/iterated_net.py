@@ -183,6 +183,10 @@ class IteratedNet(nn.Module):
         """Initialize as nnU-Net does; nnU-Net applies this to every module."""
         initialize_as_nnunet(module)
 
+    def agents_parameters(self) -> list[str]:
+        """Return the names of the parameters that agents train, and the loss does not."""
+        return [name for name, _ in self.named_parameters() if name.startswith("policies.") and not self.is_gated]
+
     @abstractmethod
     def _iterate(
         self, scene: Scene, weights: dict[str, Tensor], decide: bool

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from rl_nnunet.distributed import summed_over_ranks
 from rl_nnunet.presence.patches import blank_voxels
 
 MEMORY = 2000
@@ -55,12 +56,12 @@ class RunningStandardization(nn.Module):
         """Take values (B, size) into account; those that are not finite are left out.
 
         Means and variances are pooled (Chan, Golub and LeVeque 1983), those of before with a weight of `MEMORY` samples
-        at most.
+        at most. Where several ranks train, they are those of the values of all.
         """
         known = values.isfinite()
-        values, n = values.where(known, 0), known.sum(0)
-        mean = values.sum(0) / n.clamp(min=1)
-        squares = ((values - mean).square() * known).sum(0)
+        values, n = values.where(known, 0), summed_over_ranks(known.sum(0))
+        mean = summed_over_ranks(values.sum(0)) / n.clamp(min=1)
+        squares = summed_over_ranks(((values - mean).square() * known).sum(0))
         total = (self.count + n).clamp(min=1)
         delta = mean - self.mean
         pooled = (self.count * self.variance + squares + delta.square() * self.count * n / total) / total

@@ -156,6 +156,10 @@ class RLU2Net(nn.Module):
         if isinstance(module, ResidualFusion):
             module.start_as_identity()
 
+    def agents_parameters(self) -> list[str]:
+        """Return the names of the parameters that agents train, and the loss does not: those of the pose policies."""
+        return [name for name, _ in self.named_parameters() if ".policy." in name]
+
     def forward(self, x: Tensor) -> BranchOutput | Tensor | list[Tensor]:
         """Segment a batch.
 

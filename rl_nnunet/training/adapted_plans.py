@@ -10,6 +10,7 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import nn
 
 from rl_nnunet.branches import layout_from_dataset_json
+from rl_nnunet.distributed import leave_to_agents
 from rl_nnunet.errors import InputError
 from rl_nnunet.plans.adapt import NetworkPlan, adapt
 from rl_nnunet.plans.arguments import check_arguments
@@ -97,6 +98,7 @@ class AdaptedPlans:
                     enable_deep_supervision,
                 )
                 built.register_forward_pre_hook(_refuse_missing_channels)
+                leave_to_agents(built, built.agents_parameters() if hasattr(built, "agents_parameters") else ())
                 return built
             except BUILD_ERRORS as error:
                 reason = (str(error).splitlines() or ["?"])[0]

@@ -17,15 +17,19 @@ import numpy as np
 import torch
 from batchgenerators.utilities.file_and_folder_operations import join
 from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 from torch._dynamo import OptimizedModule
+from torch.nn.parallel import DistributedDataParallel
 
 from rl_nnunet.agents.agent import Agent, StepReport, ValidationReport
 from rl_nnunet.dataloading.repeatable import make_repeatable
+from rl_nnunet.distributed import barrier, drawn_alike, gather, rank, use_every_parameter, world_size
+from rl_nnunet.errors import InputError
 from rl_nnunet.files import new_file
 from rl_nnunet.progress_plot import Panel, merge_panels, plot_progress, reduce_steps
-from rl_nnunet.training.checkpoints import CHECKPOINT_KEY, check_checkpoint, read_checkpoint
+from rl_nnunet.training.checkpoints import CHECKPOINT_KEY, OTHER_RANKS, check_checkpoint, read_checkpoint, state_of_rank
 from rl_nnunet.training.random_state import (
+    LARGEST_SEED,
     get_random_state,
     seed_everything,
     seed_from_environment,
@@ -40,8 +44,11 @@ PICTURE = "progress_rl.png"
 class AgentTraining(Scheduled):
     """Goes before an nnU-Net trainer in the list of bases.
 
-    All flags of ``nnUNetv2_train`` work but ``-num_gpus``. With the environment variable ``RL_NNUNET_SEED`` and
-    ``nnUNet_n_proc_DA=0`` two runs on a CPU are equal, and a killed and resumed one equals one that was not.
+    All flags of ``nnUNetv2_train`` work. With the environment variable ``RL_NNUNET_SEED`` and ``nnUNet_n_proc_DA=0``
+    two runs on a CPU are equal, and a killed and resumed one equals one that was not.
+
+    With several GPUs, each rank (`rl_nnunet.distributed`) has data and random numbers of its own, and all of them have
+    equal agents. Whatever is written, rank 0 writes.
 
     Attributes
     ----------
@@ -57,15 +64,10 @@ class AgentTraining(Scheduled):
         dataset_json: dict,
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net's signature
     ) -> None:
-        if distributed.is_available() and distributed.is_initialized():
-            raise SystemExit(
-                f"Error: {type(self).__name__} trains on one GPU, because its agents are not synchronized between "
-                "processes yet; leave out -num_gpus."
-            )
         with refusing():
             self.seed = seed_from_environment()
         if self.seed is not None:
-            seed_everything(self.seed)
+            seed_everything((self.seed + rank()) % (LARGEST_SEED + 1))
         super().__init__(plans, configuration, fold, dataset_json, device)
         self.agents: dict[str, Agent] = {}
         self._steps: list[dict[str, float | Tensor]] = []
@@ -99,9 +101,15 @@ class AgentTraining(Scheduled):
     # ---- training --------------------------------------------------------------------------------------------------
 
     @property
+    def local_network(self) -> nn.Module:
+        """The network of this rank, compiled or not: for passes in which the other ranks have no part."""
+        return self.network.module if isinstance(self.network, DistributedDataParallel) else self.network
+
+    @property
     def module(self) -> nn.Module:
-        """The network, whether it is compiled or not."""
-        return self.network._orig_mod if isinstance(self.network, OptimizedModule) else self.network
+        """The network itself."""
+        network = self.local_network
+        return network._orig_mod if isinstance(network, OptimizedModule) else network
 
     @property
     def progress(self) -> float:
@@ -117,13 +125,27 @@ class AgentTraining(Scheduled):
         """Initialize as nnU-Net does, then the agents; nnU-Net's log (and W&B) accepts their keys from then on."""
         if self.was_initialized:
             return
-        super().initialize()
-        self.agents = self.build_agents()
+        self._check_batch_size()
+        with drawn_alike():  # the same network and agents on all ranks
+            super().initialize()
+            self.agents = self.build_agents()
+        if self.is_ddp:
+            use_every_parameter(self.loss, self.module)
         keys = [key for panel in self.panels for key in panel.keys]
         repeated = sorted({key for key in keys if keys.count(key) > 1})
         if repeated:
             raise ValueError(f"{type(self).__name__}: two panels have the log key {repeated[0]}; rename one of them")
         self._add_log_keys()
+
+    def _check_batch_size(self) -> None:
+        """Refuse more GPUs than samples, where nnU-Net ends in a traceback."""
+        size, ranks = self.configuration_manager.batch_size, world_size()
+        with refusing():
+            if ranks > size:
+                raise InputError(
+                    f"{self.plans_manager.plans_name} have a batch size of {size}, and each of {ranks} GPUs needs a "
+                    f"sample; train with a -num_gpus of at most {size}, or raise batch_size in the plans."
+                )
 
     def _add_log_keys(self) -> None:
         """Add the keys that nnU-Net's log lacks: all at the start, those of newer versions in an older checkpoint."""
@@ -147,7 +169,13 @@ class AgentTraining(Scheduled):
     def on_train_epoch_start(self) -> None:
         """Start as nnU-Net does, with none of the steps of an epoch that was interrupted."""
         super().on_train_epoch_start()
+        self.loss.train()  # of which some judge the samples of all ranks in training
         self._steps.clear()
+
+    def on_validation_epoch_start(self) -> None:
+        """Start as nnU-Net does; the loss of a rank is that of its own samples from now on."""
+        super().on_validation_epoch_start()
+        self.loss.eval()
 
     def train_step(self, batch: dict) -> dict:
         """Train as nnU-Net does, on the batch that the agents leave, then let the agents learn from the step."""
@@ -170,21 +198,23 @@ class AgentTraining(Scheduled):
     def on_train_epoch_end(self, train_outputs: list[dict]) -> None:
         """Log as nnU-Net does, and what trainer and agents did."""
         super().on_train_epoch_end(train_outputs)
-        for key, value in reduce_steps(self.panels, fetch(self._steps)).items():
+        steps = [step for of_ranks in zip(*gather(fetch(self._steps)), strict=True) for step in of_ranks]
+        for key, value in reduce_steps(self.panels, steps).items():
             self.logger.log(key, value, self.current_epoch)
 
     def on_epoch_end(self) -> None:
         """Let the agents learn from the validation, then finish the epoch as nnU-Net does; print and draw all of it."""
         report = self.describe_validation()
-        for agent in self.agents.values():
-            for key, value in agent.learn_from_validation(report).items():
-                self.logger.log(key, value, self.current_epoch)
+        with drawn_alike():  # the report is the same on all ranks, so that all of them learn the same
+            for agent in self.agents.values():
+                for key, value in agent.learn_from_validation(report).items():
+                    self.logger.log(key, value, self.current_epoch)
         panels = self.panels
         for panel in merge_panels(panels):
             values = (f"{key} {np.round(self.logger.get_value(key, step=-1), decimals=4)}" for key in panel.keys)
             self.print_to_log_file(f"{panel.title}:", ", ".join(values))
         super().on_epoch_end()
-        if panels:
+        if panels and self.local_rank == 0:
             log = self.logger.local_logger.my_fantastic_logging
             plot_progress(log, panels, join(self.output_folder, PICTURE))
 
@@ -195,15 +225,17 @@ class AgentTraining(Scheduled):
         if self.disable_checkpointing:
             super().save_checkpoint(filename)
             return
-        with new_file(filename) as unfinished:
-            super().save_checkpoint(str(unfinished))
-            checkpoint = torch.load(unfinished, map_location="cpu", weights_only=False)
-            checkpoint[CHECKPOINT_KEY] = {
-                "agents": {name: agent.state_dict() for name, agent in self.agents.items()},
-                "random_state": get_random_state(),
-                "extra": self.extra_state(),
-            }
-            torch.save(checkpoint, unfinished)
+        agents = {name: agent.state_dict() for name, agent in self.agents.items()}
+        own, *others = gather({"agents": agents, "random_state": get_random_state()})
+        if self.local_rank == 0:
+            with new_file(filename) as unfinished:
+                super().save_checkpoint(str(unfinished))
+                checkpoint = torch.load(unfinished, map_location="cpu", weights_only=False)
+                checkpoint[CHECKPOINT_KEY] = {**own, "extra": self.extra_state()}
+                if others:
+                    checkpoint[CHECKPOINT_KEY][OTHER_RANKS] = others
+                torch.save(checkpoint, unfinished)
+        barrier()  # nobody reads what is not written yet
 
     def load_checkpoint(self, filename_or_checkpoint: str) -> None:
         """Load nnU-Net's checkpoint with all that `save_checkpoint` added."""
@@ -226,12 +258,14 @@ class AgentTraining(Scheduled):
         for ema in self.logger.local_logger.my_fantastic_logging["ema_fg_dice"]:
             if self._best_ema is None or ema > self._best_ema:
                 self._best_ema = ema
+        agents, self._random_state = state_of_rank(state, rank(), world_size())
+        # Starting the data loaders draws random numbers; the state is set after that, in on_train_start.
+        if len(state.get(OTHER_RANKS, ())) + 1 != world_size():
+            self.print_to_log_file("NOTE: The checkpoint is of another number of GPUs: samples are drawn anew.")
         for name, agent in self.agents.items():
-            agent.load_state_dict(state["agents"][name])
+            agent.load_state_dict(agents[name])
         self.load_extra_state(state["extra"])
         self._add_log_keys()
-        # Starting the data loaders draws random numbers; the state is set after that, in on_train_start.
-        self._random_state = state["random_state"]
 
 
 def fetch(steps: Sequence[dict[str, float | Tensor]]) -> list[dict[str, float]]:

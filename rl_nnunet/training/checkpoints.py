@@ -15,6 +15,8 @@ from rl_nnunet.errors import InputError
 CHECKPOINT_KEY = "rl_nnunet"
 """Under which our trainers add ``agents``, ``random_state`` and, as ``extra``, what else a restart needs."""
 OWN_KEYS = {"agents", "random_state", "extra"}
+OTHER_RANKS = "other_ranks"
+"""Of a training on several GPUs: ``agents`` and ``random_state`` of ranks 1, 2, and so on."""
 CHECKPOINT_KEYS = (
     "network_weights",
     "optimizer_state",
@@ -104,3 +106,22 @@ def check_checkpoint(
             f"{file} was trained with other plans: its network differs from the one that the plans build now; restore "
             "the plans, or train anew without --c."
         )
+
+
+def state_of_rank(own: Mapping[str, Any], rank: int, world_size: int) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return the states of a rank's agents, by name, and its random state.
+
+    In a checkpoint of another number of ranks, agents are those of rank 0, which have learnt what all of them have; a
+    random state belongs to the data of its rank, and the others have none.
+
+    Parameters
+    ----------
+    own : mapping
+        What our trainers have added to a checkpoint.
+    rank, world_size : int
+        Number of this process, and of all.
+    """
+    ranks = [own, *own.get(OTHER_RANKS, [])]
+    if len(ranks) == world_size:
+        return ranks[rank]["agents"], ranks[rank]["random_state"]
+    return own["agents"], own["random_state"] if rank == 0 else None

@@ -8,7 +8,7 @@ policy is no part of the network: prediction knows nothing of it.
         settings = ClassifierSettings()  # with an entry ``masks``
 
         def sample_losses(self, batch):
-            return cross_entropy(self.network(batch["data"]), self.classes_of(batch), reduction="none")[:, None]
+            return cross_entropy(self.local_network(batch["data"]), self.classes_of(batch), reduction="none")[:, None]
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rl_nnunet.agents.agent import Agent
 from rl_nnunet.agents.mask import MaskAgent, PaperMaskAgent, ScriptMaskAgent
 from rl_nnunet.agents.masks import IS_AIDED, MaskSource
 from rl_nnunet.branches import blank_values
+from rl_nnunet.distributed import all_agree
 from rl_nnunet.policies.mask import MaskPolicy, cell_edges
 from rl_nnunet.presence.erasing import erase
 from rl_nnunet.progress_plot import Panel
@@ -49,7 +50,7 @@ class MaskedSteps:
     # ---- what a trainer says ---------------------------------------------------------------------------------------
 
     def sample_losses(self, batch: dict[str, Any]) -> Tensor:
-        """Return the task's loss of each sample and group of channels, (B, groups), by ``self.network``.
+        """Return the task's loss of each sample and group of channels, (B, groups), by ``self.local_network``.
 
         It is asked in evaluation mode, and must leave no trace: no moving average, no report.
 
@@ -102,11 +103,13 @@ class MaskedSteps:
         """Return `sample_losses` in evaluation mode and as floats."""
         was_training = self.network.training
         self.network.eval()
+        self.loss.eval()
         try:
             with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
                 return self.sample_losses(batch).float()
         finally:
             self.network.train(was_training)
+            self.loss.train(was_training)
 
     def _do_i_compile(self) -> bool:
         """Compile as nnU-Net does, but not for Grad-CAM, which looks into the network."""
@@ -135,7 +138,7 @@ class MaskedSteps:
         is_used = (shares >= self.settings.masks.smallest_kept).all(1)
         values = {"mask_kept": shares.mean(), "mask_skipped": 1 - is_used.float().mean(), "mask_aided_loss": np.nan}
         rows = is_used.nonzero().flatten().tolist()
-        if rows:
+        if all_agree(bool(rows)):  # else the other ranks would wait for this one's gradient
             data = erase(batch["data"], ~kept, self.mask_groups(), self._erased_values)
             aided = take_rows({**batch, "data": data, IS_AIDED: True}, rows)
             values["mask_aided_loss"] = float(super().train_step(aided)["loss"])

@@ -43,6 +43,7 @@ ELSEWHERE = {
     r"make\b": "the tests themselves; the demo is run by tests/test_demo.py",
     r"pip install|python3? -m venv|source ": "tests/test_packaging.py builds and installs",
     r"(\w+=\S* )*python benchmarks/": "benchmarks take hours",
+    r"nnUNetv2_train .*-num_gpus ": "tests/trainers/test_several_ranks.py trains with two processes on a CPU",
 }
 
 

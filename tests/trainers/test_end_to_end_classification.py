@@ -10,38 +10,11 @@ import SimpleITK as sitk
 from checkpoints import assert_equal, comparable, kill_in_epoch_1, load
 
 from rl_nnunet.case_table import read_case_table
-from rl_nnunet.class_table import ClassRow, write_class_table
 
 PLANS = "ClassificationSmallPlans"
 SEED = {"RL_NNUNET_SEED": "3"}
-EDGE = 16
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def grades(tmp_path_factory, make_project):
-    """Phantom tumors whose class is their grade, planned by the command; then the cube is made smaller in the plans."""
-    project = make_project(tmp_path_factory.mktemp("grades"), "Dataset905_Grades")
-    phantom = project.root / "phantom"
-    project.run(
-        "rl_nnunet_make_phantom", "brats", "--year", 2019, "-o", phantom, "--cases", 20, "--test_cases", 2, "--size",
-        24, "--test_labels", "-np", 1,
-    )  # fmt: skip
-    project.run("rl_nnunet_convert_brats", "-i", phantom, "-d", project.id, "-n", "Grades", "-np", 1)
-    rows = [row for row in read_case_table(project.raw / "cases.csv") if row.part == "train"]
-    write_class_table(project.raw / "classification.csv", [ClassRow(row.case, row.details["grade"]) for row in rows])
-    project.plan("ClassificationSmallPlanner")
-    file = project.preprocessed / f"{PLANS}.json"
-    plans = json.loads(file.read_text())
-    entry = plans["configurations"]["3d_fullres"]
-    entry["patch_size"] = [EDGE] * 3
-    arguments = entry["architecture"]["arch_kwargs"]
-    arguments["n_stages"] -= 1
-    for name in ("features_per_stage", "kernel_sizes", "strides", "n_blocks_per_stage"):
-        arguments[name].pop()
-    file.write_text(json.dumps(plans))
-    return project
 
 
 @pytest.fixture(scope="module")

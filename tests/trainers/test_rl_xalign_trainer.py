@@ -18,8 +18,9 @@ from rl_nnunet.trainers import (
     rl_xalign_ablations,
     rl_xalign_trainer,
 )
-from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer, without_term
+from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.loss_terms import without_term
 
 CPU = torch.device("cpu")
 CLASSES = sorted(
@@ -59,10 +60,11 @@ def test_nnunet_finds_the_trainer(monkeypatch, name):
     ]  # fmt: skip
 
 
-def test_several_gpus_are_refused(monkeypatch, plans, dataset_json):
-    monkeypatch.setattr("torch.distributed.is_initialized", lambda: True)
-    with pytest.raises(SystemExit, match="Error: RLXAlignTrainer trains on one GPU.*leave out -num_gpus"):
-        RLXAlignTrainer(plans, "3d_fullres", 0, dataset_json, CPU)
+def test_more_gpus_than_samples_are_refused(monkeypatch, plans, dataset_json):
+    monkeypatch.setattr("rl_nnunet.training.agent_training.world_size", lambda: 3)
+    trainer = RLXAlignTrainer(plans, "3d_fullres", 0, dataset_json, CPU)
+    with pytest.raises(SystemExit, match="Error: RLXAlignSmallPlans have a batch size of 2.*-num_gpus of at most 2"):
+        trainer.initialize()
 
 
 def test_a_cascade_is_refused(plans, dataset_json):
