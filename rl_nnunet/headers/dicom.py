@@ -7,6 +7,7 @@ that the frames of a film lie in one place. All of this is in the headers, and i
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.headers.claimed_size import DEFLATE_RATIO, check_claimed_size, check_memory
+from rl_nnunet.headers.geometry import check_geometry
+from rl_nnunet.headers.regular_file import check_name, check_regular
 
 POSITION, FRAME_OF_REFERENCE = "0020|0032", "0020|0052"
 # In parts of their distance: by how much slices may be off. Headers round to a hundredth of a millimeter.
@@ -22,6 +26,8 @@ DISTANCE_TOLERANCE = 0.02
 # In mm: slices this close to each other lie in one place.
 SAME_PLACE = 1e-3
 DIRECTION_TOLERANCE = 1e-3
+# In bytes, as ITK reads it and as nnU-Net's 32-bit floats.
+LARGEST_PIXEL = 8
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,10 @@ def read_series(folder: Path) -> Series:
     InputError
         If there is none, or several, or its slices do not make up one volume.
     """
+    check_name(folder)
+    for path in folder.iterdir():
+        if not path.is_dir():  # those, GDCM leaves alone
+            check_regular(path)
     with _no_warnings():
         found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
         if not found:
@@ -66,13 +76,11 @@ def read_series(folder: Path) -> Series:
         slices = [_read_header(file) for file in files]
     _check_slices(folder, slices)
     first, gap = slices[0], _check_positions(folder, slices)
+    size, spacing = (*first.GetSize()[:2], len(files)), (*first.GetSpacing()[:2], gap or first.GetSpacing()[2])
+    check_geometry(folder, size, spacing, first.GetOrigin(), first.GetDirection())
+    check_memory(folder, size, LARGEST_PIXEL)
     return Series(
-        tuple(files),
-        (*first.GetSize()[:2], len(files)),
-        (*first.GetSpacing()[:2], gap or first.GetSpacing()[2]),
-        first.GetOrigin(),
-        first.GetDirection(),
-        _value(first, FRAME_OF_REFERENCE),
+        tuple(files), size, spacing, first.GetOrigin(), first.GetDirection(), _value(first, FRAME_OF_REFERENCE)
     )
 
 
@@ -95,6 +103,9 @@ def _read_header(file: str) -> sitk.ImageFileReader:
         reader.ReadImageInformation()
     except RuntimeError:
         raise InputError(f"{file} is not a readable DICOM file; fetch the scan again.") from None
+    # A pixel has one byte at least.
+    size = reader.GetSize()
+    check_claimed_size(Path(file), size, math.prod(size), Path(file).stat().st_size, DEFLATE_RATIO)
     return reader
 
 

@@ -216,7 +216,7 @@ def nothing_in(case):
         (remove("model/fold_0/checkpoint_final.pth"), ("fold_0/checkpoint_final.pth", "-f", "none")),
         (remove("model/plans.json"), ("no plans.json", "-m")),
         (write("model/dataset.json", b"{"), ("dataset.json", "not valid JSON")),
-        (write("imagesTs/a_0001.nii.gz", b"no image"), ("images of a in", "cannot be read")),
+        (write("imagesTs/a_0001.nii.gz", b"no image"), ("imagesTs/a_0001.nii.gz", "not a readable image")),
         (write("labelsTs/a.nii.gz", b"no image"), ("labelsTs/a.nii.gz", "not a readable image")),
         (other_grid, ("labelsTs/a.nii.gz", "3x3x3", "4x5x6")),
         (nothing_in("b"), ("b_0000.nii.gz", "one value everywhere")),
