@@ -73,8 +73,7 @@ def check_labels(path: Path, values: np.ndarray, known: Collection[int] | None =
         If it is no label map, or has other labels.
     """
     labels = np.rint(values)
-    # NaN is close to nothing.
-    if not (np.abs(values - labels) < WHOLE_NUMBER_TOLERANCE).all():
+    if not (np.isfinite(values).all() and (np.abs(values - labels) < WHOLE_NUMBER_TOLERANCE).all()):
         raise InputError(f"{path} is no label map, its values are not whole numbers; name the segmentation.")
     if labels.min() < 0 or labels.max() > LARGEST_LABEL:
         raise InputError(
