@@ -18,7 +18,7 @@ from PIL import Image
 from rl_nnunet.class_table import SPLITS
 from rl_nnunet.dataset_conversion import radiographs
 from rl_nnunet.errors import InputError
-from rl_nnunet.scans import check_name
+from rl_nnunet.headers.regular_file import check_name
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", radiographs.ENDING)
 TEST_FOLDERS = ("test",)

@@ -12,7 +12,7 @@ from collections.abc import Collection, Sequence
 import SimpleITK as sitk
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.scans import LARGEST_SPACING, SMALLEST_SPACING
+from rl_nnunet.headers.geometry import LARGEST_SPACING, SMALLEST_SPACING
 
 KEEP = "keep"
 Spacing = tuple[float | None, float | None, float | None]

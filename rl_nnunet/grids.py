@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.headers.claimed_size import check_memory
 from rl_nnunet.headers.dicom import read_series
 from rl_nnunet.scans import GRID_TOLERANCE, read_information
 
+if TYPE_CHECKING:
+    from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+
 Placement = Literal["physical", "relative"]
+# A resampled image, and as much again for what the network makes of it.
+RESAMPLED_BYTES = 8
 LATTICE = 9
 """Points along each axis by which the part of a scan that another one covers is told."""
 
@@ -183,6 +190,39 @@ def corresponding_window(to_index: np.ndarray, lower: np.ndarray, size: np.ndarr
     """
     center = (to_index @ [*(lower + (size - 1) / 2), 1])[:3]
     return np.floor(center - (size - 1) / 2 + 0.5).astype(int)
+
+
+def check_resampled(
+    path: Path, shape: Sequence[int], spacing: Sequence[float], plans: PlansManager, configuration: ConfigurationManager
+) -> None:
+    """Refuse an image that nnU-Net's resampling would make larger than the memory, or nothing.
+
+    Parameters
+    ----------
+    path : Path
+        One of its files.
+    shape : sequence of int
+        Of the image, with channels, as nnU-Net's readers return it.
+    spacing : sequence of float
+        As nnU-Net's readers return it.
+    plans, configuration : PlansManager, ConfigurationManager
+        Of the model.
+
+    Raises
+    ------
+    InputError
+        If it cannot be resampled.
+    """
+    edges, extents = (np.array(values)[plans.transpose_forward] for values in (spacing, shape[-3:]))
+    # nnU-Net resamples slices in their plane.
+    target = [edges[0], *configuration.spacing][-3:]
+    resampled = [round(extent * edge / new) for extent, edge, new in zip(extents, edges, target, strict=True)]
+    if min(resampled) < 1:
+        raise InputError(
+            f"{path} covers {'x'.join(f'{edge:.4g}' for edge in extents * edges)} mm, less than a voxel of the model; "
+            "mend its header."
+        )
+    check_memory(path, resampled, RESAMPLED_BYTES * shape[0])
 
 
 def grid_of_properties(properties: dict[str, Any], transpose_forward: list[int]) -> Grid:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
 import numpy as np
 import SimpleITK as sitk
+
+from rl_nnunet.errors import InputError
 
 # A whole number stored with a rescale slope comes back this close to itself: 8 bits for the values up to 4 miss it by
 # up to 4 / 255 / 2, 16 bits for those up to 850 by less. Anything farther off is no rounding.
 WHOLE_NUMBER_TOLERANCE = 0.02
+# nnU-Net writes label maps in 16 bits at most, and works through their values one by one.
+LARGEST_LABEL, MOST_LABELS = (1 << 16) - 1, 1000
 
 
 def map_values(image: sitk.Image, mapping: dict[int, int]) -> tuple[sitk.Image, str]:
@@ -41,6 +48,47 @@ def whole_numbers(image: sitk.Image) -> np.ndarray:
         return values
     whole = np.rint(values)
     return np.where(np.abs(values - whole) < WHOLE_NUMBER_TOLERANCE, whole, values)
+
+
+def label_values(structures: Iterable[int | Collection[int]], ignore_label: int | None) -> set[int]:
+    """Return the values that a label map of some labels or regions may have."""
+    return {0, *np.concatenate([np.atleast_1d(values) for values in structures])} | ({ignore_label} - {None})
+
+
+def check_labels(path: Path, values: np.ndarray, known: Collection[int] | None = None) -> np.ndarray:
+    """Return the labels of a map that one of nnU-Net's readers has read, rounded as `whole_numbers` does.
+
+    Parameters
+    ----------
+    path : Path
+        Its file.
+    values : array
+        What was read.
+    known : collection of int, optional
+        The values that it may have; any whole number otherwise.
+
+    Raises
+    ------
+    InputError
+        If it is no label map, or has other labels.
+    """
+    labels = np.rint(values)
+    if not (np.isfinite(values).all() and (np.abs(values - labels) < WHOLE_NUMBER_TOLERANCE).all()):
+        raise InputError(f"{path} is no label map, its values are not whole numbers; name the segmentation.")
+    if labels.min() < 0 or labels.max() > LARGEST_LABEL:
+        raise InputError(
+            f"{path} is no label map, it has values from {labels.min():g} to {labels.max():g}; name the segmentation."
+        )
+    found = np.flatnonzero(np.bincount(labels.astype(np.uint16).ravel()))
+    if len(found) > MOST_LABELS:
+        raise InputError(f"{path} is no label map, it has {len(found)} different values; name the segmentation.")
+    unknown = [] if known is None else [str(label) for label in found if label not in known]
+    if unknown:
+        raise InputError(
+            f"{path} has the label values {', '.join(unknown[:5])}{', ...' * (len(unknown) > 5)}, which dataset.json "
+            "does not name; correct the file, or name them."
+        )
+    return labels
 
 
 def milliliters(label_map: sitk.Image, structures: dict[str, tuple[int, ...]]) -> dict[str, float]:

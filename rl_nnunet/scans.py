@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import math
 import os
 import sys
 from collections.abc import Iterator
@@ -12,25 +13,22 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
-from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from rl_nnunet.errors import InputError
 from rl_nnunet.headers import nifti, text
-from rl_nnunet.headers.claimed_size import format_shape
+from rl_nnunet.headers.claimed_size import check_claimed_size, check_memory, format_shape
+from rl_nnunet.headers.geometry import check_geometry, not_at_right_angles
+from rl_nnunet.headers.regular_file import check_name, check_regular
 
-READ_ERRORS = (RuntimeError, OSError, EOFError, ValueError, ImageFileError)
-"""What nnU-Net's readers come to."""
+# Of what is compressed in another way than by deflate, such as TIFF's LZW.
+OTHER_RATIO = 4096
+# nnU-Net works in 32-bit floats.
+FLOAT_BYTES = 4
 # Two headers describe one grid if no corner of the volume moves by more than this part of the smallest voxel edge.
 GRID_TOLERANCE = 0.1
 # Differences below this many mm are what a header's 32-bit floats round away, and not worth a notice.
 ROUNDING_MM = 1e-5
-# Voxel edges in mm: micro-CT comes down to a thousandth, the slices of surveys lie up to 50 apart.
-SMALLEST_SPACING, LARGEST_SPACING = 0.001, 100.0
-# In mm: a whole body on its table, and the farthest that a coordinate system of a scanner's room lies off.
-LARGEST_EXTENT, LARGEST_ORIGIN = 3000.0, 10_000.0
-# Of the cosines between axes, which headers in text round to few digits.
-AXES_TOLERANCE = 0.01
 
 
 @contextlib.contextmanager
@@ -56,26 +54,16 @@ def read_volume(path: Path) -> sitk.Image:
         If the file is unreadable, truncated, something other than a 3D scalar volume, describes a grid that cannot be,
         or holds NaN or infinity.
     """
-    check_name(path)
+    check_regular(path)
     try:
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise InputError(f"{path} is not a file; remove it, or correct the pattern.")
         image = _read_nifti(path) if nifti.is_nifti(path) else _read_other(path)
     except (OSError, RuntimeError, ValueError, OverflowError, HeaderDataError) as error:
         raise InputError(_unreadable(path, error)) from None
-    _check_grid(path, image)
+    check_geometry(path, image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
     values = sitk.GetArrayViewFromImage(image)
     if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
         raise InputError(f"{path} contains NaN or infinity; replace these voxels, or remove the case.")
     return image
-
-
-def check_name(path: Path) -> None:
-    """Raise `InputError` if ITK cannot open a file of this name: on bytes that are no UTF-8, it ends the process."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise InputError(f"{path} has a name that is not UTF-8, which ITK cannot open; rename it.") from None
 
 
 def _read_nifti(path: Path) -> sitk.Image:
@@ -92,12 +80,20 @@ def _read_nifti(path: Path) -> sitk.Image:
 def _read_other(path: Path) -> sitk.Image:
     text.check_size(path)
     reader = _read_information(path)
-    if reader.GetNumberOfComponents() != 1:
-        raise InputError(f"{path} holds complex numbers or vectors; save one value a voxel.")
-    voxel_bytes = sitk.Image(1, 1, 1, reader.GetPixelID()).GetSizeOfPixelComponent()
-    text.check_voxel_file(path, reader.GetSize(), voxel_bytes)
+    _check_scalar(path, reader)
+    text.check_voxel_file(path, reader.GetSize(), _bytes_a_voxel(reader))
     with silent_stderr():
         return reader.Execute()
+
+
+def _check_scalar(path: Path, reader: sitk.ImageFileReader) -> None:
+    if reader.GetNumberOfComponents() != 1:
+        raise InputError(f"{path} holds complex numbers or vectors; save one value a voxel.")
+
+
+def _bytes_a_voxel(reader: sitk.ImageFileReader) -> int:
+    values = reader.GetNumberOfComponents()
+    return sitk.Image((1, 1, 1), reader.GetPixelID(), values).GetSizeOfPixelComponent() * values
 
 
 def _read_information(path: Path) -> sitk.ImageFileReader:
@@ -109,40 +105,79 @@ def _read_information(path: Path) -> sitk.ImageFileReader:
 
 
 def read_information(path: Path) -> sitk.ImageFileReader:
-    """Read what the header says of a file, without its voxels.
+    """Read what the header says of an image or volume, without its voxels.
 
     Raises
     ------
     InputError
-        If it cannot be read.
+        If there is no file, it cannot be read, or its header says what cannot be.
     """
-    check_name(path)
+    check_regular(path)
     try:
-        return _read_information(path)
-    except (OSError, RuntimeError) as error:
+        if nifti.is_nifti(path):
+            nifti.read_header(path, flat=True)
+        elif text.is_text(path):
+            text.check_size(path, flat=True)
+        reader = _read_information(path)
+    except (OSError, RuntimeError, ValueError, OverflowError, HeaderDataError) as error:
+        raise InputError(_unreadable(path, error)) from None
+    _check_information(path, reader)
+    return reader
+
+
+def _check_information(path: Path, reader: sitk.ImageFileReader) -> None:
+    size, voxel_bytes = reader.GetSize(), _bytes_a_voxel(reader)
+    if _is_scan(path):
+        _check_scalar(path, reader)
+        check_geometry(path, size, reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
+    else:
+        check_claimed_size(path, size, math.prod(size) * voxel_bytes, path.stat().st_size, OTHER_RATIO)
+    check_memory(path, size, voxel_bytes + FLOAT_BYTES * reader.GetNumberOfComponents())
+
+
+def _is_scan(path: Path) -> bool:
+    """Tell whether the format is one whose headers we know; others are pictures, mostly."""
+    return nifti.is_nifti(path) or text.is_text(path)
+
+
+def check_file(path: Path) -> None:
+    """Check a file before one of nnU-Net's readers opens it, all of which trust what headers say.
+
+    ITK allocates whatever a header promises, and fills with zeros what is not there; nibabel likewise. After this, the
+    reader has a regular file with as many voxels as its header states, and no reason to wait or to go round in circles.
+
+    Raises
+    ------
+    InputError
+        As `read_information`, and if voxels are missing.
+    """
+    if not _is_scan(path):
+        check_regular(path)
+        # Pictures have readers of their own, which take more kinds than ITK, and say what they do not take.
+        with contextlib.suppress(RuntimeError):
+            _check_information(path, _read_information(path))
+        return
+    information = read_information(path)
+    try:
+        if nifti.is_nifti(path):
+            nifti.check_complete(path)
+        else:
+            text.check_voxel_file(path, information.GetSize(), _bytes_a_voxel(information))
+    except OSError as error:
         raise InputError(_unreadable(path, error)) from None
 
 
-def _check_grid(path: Path, image: sitk.Image) -> None:
-    """Refuse grids that no scanner makes: a header is damaged, or in other units."""
-    spacing, origin = np.array(image.GetSpacing()), np.array(image.GetOrigin())
-    if not (np.isfinite(origin).all() and np.isfinite(image.GetDirection()).all()):
-        raise InputError(f"{path} has a position of numbers that are not finite; mend its header.")
-    axes = np.reshape(image.GetDirection(), (3, 3))
-    if not np.allclose(axes.T @ axes, np.eye(3), atol=AXES_TOLERANCE):
-        raise InputError(_not_at_right_angles(path))
-    if not ((spacing >= SMALLEST_SPACING).all() and (spacing <= LARGEST_SPACING).all()):
-        raise InputError(
-            f"{path} has voxels of {'x'.join(f'{edge:.4g}' for edge in spacing)} mm, where those of scans "
-            f"measure {SMALLEST_SPACING:g} to {LARGEST_SPACING:g} mm; mend its header."
-        )
-    extent = spacing * image.GetSize()
-    if extent.max() > LARGEST_EXTENT or np.abs(origin).max() > LARGEST_ORIGIN:
-        raise InputError(
-            f"{path} covers {'x'.join(f'{edge:.4g}' for edge in extent)} mm from the position "
-            f"({', '.join(f'{position:.4g}' for position in origin)}) mm on, farther than a scanner reaches; mend its "
-            "header."
-        )
+@contextlib.contextmanager
+def reading(path: Path, sentence: str) -> Iterator[None]:
+    """Put what nnU-Net's readers come to into a sentence: on damaged files, it can be anything."""
+    try:
+        yield
+    except InputError:
+        raise
+    except MemoryError:
+        raise InputError(f"{path} does not fit into the memory; crop or resample it, or mend its header.") from None
+    except Exception:  # noqa: BLE001 - see above
+        raise InputError(sentence) from None
 
 
 def states_orientation(path: Path) -> bool:
@@ -157,12 +192,8 @@ def _unreadable(path: Path, error: Exception) -> str:
     if isinstance(error, OSError) and error.errno is not None:
         return f"{path} cannot be read ({error.strerror}); check the file and its permissions."
     if "orthonormal" in str(error) or "determinant" in str(error):
-        return _not_at_right_angles(path)
+        return not_at_right_angles(path)
     return f"{path} is not a readable image; fetch it again, or remove the case."
-
-
-def _not_at_right_angles(path: Path) -> str:
-    return f"{path} has axes that are not at right angles; resample it, or mend its header."
 
 
 def read_image(path: Path) -> sitk.Image:

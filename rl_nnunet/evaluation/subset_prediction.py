@@ -27,9 +27,11 @@ from rl_nnunet.evaluation.subset_results import CaseCounts, ResultsFolder, count
 from rl_nnunet.evaluation.subsets import all_subsets, subset_name
 from rl_nnunet.evaluation.trained_model import TrainedModel
 from rl_nnunet.files import new_file
+from rl_nnunet.grids import check_resampled
+from rl_nnunet.label_maps import check_labels
 from rl_nnunet.locks import only_run_in
 from rl_nnunet.presence.cases import constant_value
-from rl_nnunet.scans import READ_ERRORS
+from rl_nnunet.scans import check_file, reading
 
 
 @dataclass(frozen=True)
@@ -129,17 +131,17 @@ class SubsetPredictor:
         InputError
             If nnU-Net's reader cannot read them, or they do not fit each other.
         """
-        try:
+        for file in (*case.images, case.reference):
+            check_file(file)
+        together = (
+            f"The images of {case.name} in {case.images[0].parent} cannot be read, or differ in size or spacing; mend "
+            "or remove them."
+        )
+        with reading(case.images[0], together):
             image, properties = self.reader.read_images([str(file) for file in case.images])
-        except READ_ERRORS:
-            raise InputError(
-                f"The images of {case.name} in {case.images[0].parent} cannot be read, or differ in size or spacing; "
-                "mend or remove them."
-            ) from None
-        try:
+        with reading(case.reference, f"{case.reference} is not a readable image; fetch it again."):
             reference = self.reader.read_seg(str(case.reference))[0][0]
-        except READ_ERRORS:
-            raise InputError(f"{case.reference} is not a readable image; fetch it again.") from None
+        reference = check_labels(case.reference, reference, self.model.label_values)
         if reference.shape != image.shape[1:]:
             raise InputError(
                 f"{case.reference} has {_size(reference.shape)} voxels, its images {_size(image.shape[1:])}; check "
@@ -154,6 +156,13 @@ class SubsetPredictor:
         image[absent] = 0
         # nnU-Net writes into the properties where it has cropped.
         return self.predictor.predict_single_npy_array(image, deepcopy(properties))
+
+    def check_resampled(self, case: Case, image: np.ndarray, properties: dict[str, Any]) -> None:
+        """Raise `InputError` if nnU-Net's resampling cannot take an image."""
+        how = self.predictor
+        check_resampled(
+            case.images[0], image.shape, properties["spacing"], how.plans_manager, how.configuration_manager
+        )
 
     def count(self, reference: np.ndarray, prediction: np.ndarray) -> dict[str, list[int]]:
         """Return true positive, false positive and false negative voxels of each label, as nnU-Net counts them."""
@@ -269,6 +278,7 @@ def _evaluate_case(
         targets = [results.prediction_file(subset, case.name) for subset in group] if save else []
         if subset_name(present) not in known.counts or not all(target.is_file() for target in targets):
             loaded = image, properties, reference = loaded or predictor.read(case)
+            predictor.check_resampled(case, image, properties)
             prediction = predictor.predict(image, properties, present)
             for target in targets:
                 predictor.write(prediction, properties, target)

@@ -23,6 +23,7 @@ from rl_nnunet.branches import channel_indices, read_dataset_json
 from rl_nnunet.environment import data_folder
 from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.exported_model import DESCRIPTION_FILE, WEIGHTS_FILE, is_exported, load_exported
+from rl_nnunet.label_maps import label_values
 
 ALL_FOLDS = (0, 1, 2, 3, 4)
 FINAL_CHECKPOINT = "checkpoint_final.pth"
@@ -125,6 +126,11 @@ class TrainedModel:
     def ignore_label(self) -> int | None:
         """The label whose voxels are not evaluated."""
         return self.plans.get_label_manager(self.dataset_json).ignore_label
+
+    @property
+    def label_values(self) -> set[int]:
+        """The values that a label map may have."""
+        return label_values(self.labels.values(), self.ignore_label)
 
     def hashes(self) -> dict[str, str]:
         """Return the SHA-256 of each file on which predictions depend, by its path in the model folder."""

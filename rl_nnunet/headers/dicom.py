@@ -7,6 +7,7 @@ that the frames of a film lie in one place. All of this is in the headers, and i
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,13 +16,20 @@ import numpy as np
 import SimpleITK as sitk
 
 from rl_nnunet.errors import InputError
+from rl_nnunet.headers.claimed_size import DEFLATE_RATIO, check_claimed_size, check_memory
+from rl_nnunet.headers.geometry import check_geometry
+from rl_nnunet.headers.regular_file import check_name, check_regular
 
+ENDINGS = (".dcm", ".ima", ".dicom")
+PREAMBLE_BYTES, MAGIC = 128, b"DICM"
 POSITION, FRAME_OF_REFERENCE = "0020|0032", "0020|0052"
 # In parts of their distance: by how much slices may be off. Headers round to a hundredth of a millimeter.
 DISTANCE_TOLERANCE = 0.02
 # In mm: slices this close to each other lie in one place.
 SAME_PLACE = 1e-3
 DIRECTION_TOLERANCE = 1e-3
+# In bytes, as ITK reads it and as nnU-Net's 32-bit floats.
+LARGEST_PIXEL = 8
 
 
 @dataclass(frozen=True)
@@ -56,24 +64,51 @@ def read_series(folder: Path) -> Series:
     InputError
         If there is none, or several, or its slices do not make up one volume.
     """
+    check_name(folder)
+    there = [path for path in sorted(folder.iterdir()) if not path.is_dir()]  # folders, GDCM leaves alone
+    for path in there:
+        check_regular(path)
     with _no_warnings():
-        found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
-        if not found:
-            raise InputError(f"{folder} holds no DICOM series; correct the folder, or fetch the scan again.")
-        if len(found) > 1:
-            raise InputError(f"{folder} holds {len(found)} DICOM series; put each into a folder of its own.")
-        files = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), found[0])
+        files = _files_of_series(folder, there)
         slices = [_read_header(file) for file in files]
     _check_slices(folder, slices)
     first, gap = slices[0], _check_positions(folder, slices)
+    size, spacing = (*first.GetSize()[:2], len(files)), (*first.GetSpacing()[:2], gap or first.GetSpacing()[2])
+    check_geometry(folder, size, spacing, first.GetOrigin(), first.GetDirection())
+    check_memory(folder, size, LARGEST_PIXEL)
     return Series(
-        tuple(files),
-        (*first.GetSize()[:2], len(files)),
-        (*first.GetSpacing()[:2], gap or first.GetSpacing()[2]),
-        first.GetOrigin(),
-        first.GetDirection(),
-        _value(first, FRAME_OF_REFERENCE),
+        tuple(files), size, spacing, first.GetOrigin(), first.GetDirection(), _value(first, FRAME_OF_REFERENCE)
     )
+
+
+def _files_of_series(folder: Path, there: Sequence[Path]) -> list[str]:
+    """Return the slices in order, of which none may be left out: GDCM says nothing of a slice that it cannot read."""
+    try:
+        found = sitk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+        files = list(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), found[0])) if found else []
+    except RuntimeError:
+        for path in filter(_is_dicom, there):
+            _read_header(str(path))
+        raise InputError(f"{folder} holds damaged DICOM files; fetch the scan again.") from None
+    if len(found) > 1:
+        raise InputError(f"{folder} holds {len(found)} DICOM series; put each into a folder of its own.")
+    names = {Path(file).name for file in files}
+    left_out = next((path for path in there if path.name not in names and _is_dicom(path)), None)
+    if left_out is not None:
+        raise InputError(f"{left_out} is damaged, or no slice of a series; fetch the scan again, or remove the file.")
+    if not found:
+        raise InputError(f"{folder} holds no DICOM series; correct the folder, or fetch the scan again.")
+    return files
+
+
+def _is_dicom(path: Path) -> bool:
+    """Tell whether a file is called like DICOM or begins like it; the table of contents of a medium is no slice."""
+    if path.name.upper() == "DICOMDIR" or path.name.startswith("."):
+        return False
+    if path.suffix.lower() in ENDINGS:
+        return True
+    with path.open("rb") as file:
+        return file.read(PREAMBLE_BYTES + len(MAGIC))[PREAMBLE_BYTES:] == MAGIC
 
 
 @contextlib.contextmanager
@@ -95,6 +130,9 @@ def _read_header(file: str) -> sitk.ImageFileReader:
         reader.ReadImageInformation()
     except RuntimeError:
         raise InputError(f"{file} is not a readable DICOM file; fetch the scan again.") from None
+    # A pixel has one byte at least.
+    size = reader.GetSize()
+    check_claimed_size(Path(file), size, math.prod(size), Path(file).stat().st_size, DEFLATE_RATIO)
     return reader
 
 

@@ -6,12 +6,15 @@ it does not understand.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import logging
 import math
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import nibabel
 import numpy as np
@@ -32,6 +35,8 @@ MAGIC, PAIR_MAGIC = b"n+1\0", b"ni1\0"
 LARGEST_FORM_CODE = 5
 # By how many voxel edges two descriptions of one grid may move a corner of the volume: less is rounding.
 FORM_TOLERANCE = 1.0
+# Far more than extensions take: all of them are read at once; voxels that are only counted, in blocks.
+LARGEST_OFFSET, BLOCK = 1 << 28, 1 << 20
 # The imaginary part of a unit quaternion is no longer than 1; what is more than rounding is no rotation.
 QUATERNION_TOLERANCE = 1e-3
 # No unit of a scan needs scales beyond these, while float32 loses voxels there.
@@ -46,8 +51,15 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(ENDINGS)
 
 
-def read_header(path: Path) -> nibabel.Nifti1Header:
+def read_header(path: Path, *, flat: bool = False) -> nibabel.Nifti1Header:
     """Read a header, and check all of it that voxels and geometry depend on.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    flat : bool
+        Whether it may hold a 2D image.
 
     Raises
     ------
@@ -57,12 +69,12 @@ def read_header(path: Path) -> nibabel.Nifti1Header:
     header = _parse(path, _read(path, HEADER_BYTES))
     # What is not finite is found, and needs no remark of numpy's.
     with np.errstate(all="ignore"):
-        _check(path, header)
+        _check(path, header, flat=flat)
     return header
 
 
-def _check(path: Path, header: nibabel.Nifti1Header) -> None:
-    defect = _type_defect(header) or _shape_defect(header) or _offset_defect(header) or _scale_defect(header)
+def _check(path: Path, header: nibabel.Nifti1Header, *, flat: bool) -> None:
+    defect = _type_defect(header) or _shape_defect(header, flat=flat) or _offset_defect(header) or _scale_defect(header)
     if not defect:
         ratio = DEFLATE_RATIO if _is_called_compressed(path) else 1
         check_claimed_size(path, _shape(header), _end(header), path.stat().st_size, ratio)
@@ -87,8 +99,17 @@ def read_voxels(path: Path, header: nibabel.Nifti1Header) -> np.ndarray:
 
 
 def check_complete(path: Path) -> None:
-    """Raise `InputError` if a file does not hold all voxels that its header promises."""
-    _read_to_the_end(path, read_header(path))
+    """Raise `InputError` if a file does not hold the voxels that its header promises, all of them and no more.
+
+    They are counted, not kept: compressed bytes can stand for a thousand times as many. Images may be 2D, too.
+    """
+    header = read_header(path, flat=True)
+    with _complaining(path), _open(path) as file:
+        start = file.read(_offset(header))
+        count = len(start)
+        while count <= _end(header) and (block := file.read(BLOCK)):
+            count += len(block)
+    _check_content(path, header, start, count)
 
 
 def states_orientation(header: nibabel.Nifti1Header) -> bool:
@@ -99,21 +120,34 @@ def states_orientation(header: nibabel.Nifti1Header) -> bool:
 def _read_to_the_end(path: Path, header: nibabel.Nifti1Header) -> bytes:
     # One byte more than there should be: at the end, gzip compares its checksum.
     content = _read(path, _end(header) + 1)
-    if len(content) < _end(header):
-        raise _truncated(path)
-    if len(content) > _end(header):
-        raise too_long(path, _shape(header))
-    if not _has_sound_extensions(content[HEADER_BYTES : _offset(header)], header.endianness):
-        raise InputError(f"{path} has header extensions of an impossible length; save it anew without them.")
+    _check_content(path, header, content[: _offset(header)], len(content))
     return content
+
+
+def _check_content(path: Path, header: nibabel.Nifti1Header, start: bytes, count: int) -> None:
+    """Check the number of bytes, and those before the voxels."""
+    if count < _end(header):
+        raise _truncated(path)
+    if count > _end(header):
+        raise too_long(path, _shape(header))
+    if not _has_sound_extensions(start[HEADER_BYTES:], header.endianness):
+        raise InputError(f"{path} has header extensions of an impossible length; save it anew without them.")
 
 
 def _read(path: Path, count: int) -> bytes:
     """Return the first bytes of a file, decompressed."""
-    compressed = _is_compressed(path)
+    with _complaining(path), _open(path) as file:
+        return file.read(count)
+
+
+def _open(path: Path) -> IO[bytes]:
+    return gzip.open(path) if _is_compressed(path) else path.open("rb")
+
+
+@contextlib.contextmanager
+def _complaining(path: Path) -> Iterator[None]:
     try:
-        with gzip.open(path) if compressed else path.open("rb") as file:
-            return file.read(count)
+        yield
     except (EOFError, gzip.BadGzipFile, zlib.error):
         raise _truncated(path) from None
 
@@ -152,7 +186,18 @@ def _parse(path: Path, block: bytes) -> nibabel.Nifti1Header:
 
 
 def _shape(header: nibabel.Nifti1Header) -> tuple[int, ...]:
-    return tuple(int(extent) for extent in header["dim"][1:4])
+    """Return the size of the volume, in which an image is one slice."""
+    return tuple(int(extent) for extent in np.where(_is_stated(header), header["dim"][1:4], 1))
+
+
+def _edges(header: nibabel.Nifti1Header) -> np.ndarray:
+    """Return the edges of a voxel in mm; 1 across an image."""
+    return np.where(_is_stated(header), header["pixdim"][1:4], 1.0).astype(float)
+
+
+def _is_stated(header: nibabel.Nifti1Header) -> np.ndarray:
+    """Tell which of three axes the header describes; what it says of others means nothing."""
+    return np.arange(3) < header["dim"][0]
 
 
 def _offset(header: nibabel.Nifti1Header) -> int:
@@ -181,13 +226,13 @@ def _type_defect(header: nibabel.Nifti1Header) -> str:
     return ""
 
 
-def _shape_defect(header: nibabel.Nifti1Header) -> str:
+def _shape_defect(header: nibabel.Nifti1Header, *, flat: bool) -> str:
     dimensions = int(header["dim"][0])
     extents = [int(extent) for extent in header["dim"][1 : 1 + max(dimensions, 0)]]
     if not 1 <= dimensions <= 7 or min(extents) < 1:
         return f"has {dimensions} dimensions of the size {format_shape(extents)}, which cannot be; mend its header."
     # Dimensions of one entry are common: a series of one volume.
-    if dimensions < 3 or max(extents[3:], default=1) > 1:
+    if dimensions < (2 if flat else 3) or max(extents[3:], default=1) > 1:
         return (
             f"has the size {format_shape(extents)}, but a case needs one 3D volume per channel: split the file, "
             "or stack its slices."
@@ -197,7 +242,7 @@ def _shape_defect(header: nibabel.Nifti1Header) -> str:
 
 def _offset_defect(header: nibabel.Nifti1Header) -> str:
     offset = float(header["vox_offset"])
-    if not offset.is_integer() or offset < FIRST_OFFSET:
+    if not offset.is_integer() or offset < FIRST_OFFSET or offset > LARGEST_OFFSET:
         return (
             f"says that its voxels start at byte {offset:g}, which cannot be; fetch it again, or mend its vox_offset."
         )
@@ -245,7 +290,7 @@ def _code_defect(header: nibabel.Nifti1Header) -> str:
 
 def _form_defect(header: nibabel.Nifti1Header) -> str:
     """Return what is wrong with voxel edges, qform and sform, each by itself."""
-    edges, rotation = header["pixdim"][1:4], _quaternion(header)
+    edges, rotation = _edges(header), _quaternion(header)
     if not (np.isfinite(edges).all() and (edges > 0).all()):
         return f"has voxels of {_format(edges)} mm, which cannot be; mend its pixdim."
     if header["sform_code"] and not np.isfinite(header.get_sform()).all():
@@ -266,7 +311,7 @@ def _contradiction(header: nibabel.Nifti1Header) -> str:
     # Different codes name different spaces, such as the scanner's and a template's: that is no contradiction.
     if header["qform_code"] not in (0, header["sform_code"]):
         return ""
-    edges, sform = header["pixdim"][1:4].astype(float), header.get_sform()
+    edges, sform = _edges(header), header.get_sform()
     sform_edges = np.linalg.norm(sform[:3, :3], axis=0)
     if _displacement(np.diag([*sform_edges, 1]), np.diag([*edges, 1]), header) > FORM_TOLERANCE * edges.min():
         return (

@@ -15,6 +15,7 @@ from rl_nnunet.errors import InputError
 from rl_nnunet.headers.claimed_size import DEFLATE_RATIO, check_claimed_size, too_long
 
 META_ENDINGS = (".mha", ".mhd")
+ENDINGS = (*META_ENDINGS, ".nrrd", ".nhdr")
 # Far more than a header has; a file without line breaks is not read as one line.
 MOST_LINES, LONGEST_LINE = 1000, 10_000
 # Digits and a blank need two bytes at least, a voxel has eight at most.
@@ -30,8 +31,20 @@ MOST_SKIPPED = 1 << 30
 ZLIB_OR_GZIP, BLOCK = 47, 1 << 16
 
 
-def check_size(path: Path) -> None:
+def is_text(path: Path) -> bool:
+    """Tell whether a file is called like NRRD or MetaImage."""
+    return path.name.lower().endswith(ENDINGS)
+
+
+def check_size(path: Path, *, flat: bool = False) -> None:
     """Check the size that a header states.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    flat : bool
+        Whether it may hold a 2D image.
 
     Raises
     ------
@@ -48,7 +61,7 @@ def check_size(path: Path) -> None:
         raise InputError(f"{path} is not a readable image; fetch it again, or remove the case.") from None
     if dimensions != len(shape) or min(shape) < 1 or min(skips, default=0) < -1 or max(skips, default=0) > MOST_SKIPPED:
         raise InputError(f"{path} has a header with sizes that cannot be; fetch it again, or mend its header.")
-    if dimensions != 3 or channels != 1:
+    if dimensions not in ((2, 3) if flat else (3,)) or channels != 1:
         raise InputError(
             f"{path} has {dimensions} dimensions and {channels} values a voxel; a case needs one 3D volume per "
             "channel: split the file."

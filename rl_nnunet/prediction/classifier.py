@@ -24,8 +24,10 @@ from rl_nnunet.evaluation.class_probabilities import class_probabilities
 from rl_nnunet.evaluation.subset_prediction import find_images
 from rl_nnunet.evaluation.trained_model import TrainedModel
 from rl_nnunet.files import new_file
+from rl_nnunet.grids import check_resampled
+from rl_nnunet.label_maps import check_labels
 from rl_nnunet.plans.classification import planned_crop
-from rl_nnunet.scans import READ_ERRORS
+from rl_nnunet.scans import check_file, reading
 from rl_nnunet.training.expected_classes import expecting_classes
 
 
@@ -133,18 +135,18 @@ def read_cube(
     """
     plans, configuration = predictor.plans_manager, predictor.configuration_manager
     reader = plans.image_reader_writer_class()
-    try:
+    for file in images:
+        check_file(file)
+    together = f"{images[0]} and its other channels cannot be read, or differ in size or spacing; mend or remove them."
+    with reading(images[0], together):
         image, properties = reader.read_images([str(file) for file in images])
-    except READ_ERRORS:
-        raise InputError(
-            f"{images[0]} and its other channels cannot be read, or differ in size or spacing; mend or remove them."
-        ) from None
+    check_resampled(images[0], image.shape, properties["spacing"], plans, configuration)
     labels = None
     if segmentation is not None:
-        try:
+        check_file(segmentation)
+        with reading(segmentation, f"{segmentation} is not a readable image; fetch it again."):
             labels = reader.read_seg(str(segmentation))[0]
-        except READ_ERRORS:
-            raise InputError(f"{segmentation} is not a readable image; fetch it again.") from None
+        labels = check_labels(segmentation, labels)
         if labels.shape[1:] != image.shape[1:]:
             raise InputError(
                 f"{segmentation} has {_size(labels.shape[1:])} voxels, its images {_size(image.shape[1:])}; check that "

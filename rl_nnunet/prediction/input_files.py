@@ -57,7 +57,7 @@ def find_case_files(folder: Path, modalities: Sequence[str], ending: str) -> lis
         raise InputError(f"There is no folder {folder}; correct -i, or add --modality if it is a file.")
     cases: dict[str, CaseFiles] = {}
     for path in sorted(folder.iterdir()):
-        stem = path.name if path.is_dir() else path.name.removesuffix(ending)
+        stem = path.name.removesuffix(ending)
         named = CHANNEL.fullmatch(stem)
         if path.name.startswith(".") or (path.is_dir() and not named) or (not path.is_dir() and stem == path.name):
             continue

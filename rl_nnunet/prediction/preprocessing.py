@@ -16,9 +16,9 @@ from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 from torch import Tensor
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.grids import preprocessed_affine
+from rl_nnunet.grids import check_resampled, preprocessed_affine
 from rl_nnunet.prediction.companions import Companion, PairedScan
-from rl_nnunet.prediction.patients import Target
+from rl_nnunet.prediction.patients import Scan, Target
 from rl_nnunet.prediction.scan_reader import PlansOfScans, Resampled
 
 
@@ -93,6 +93,7 @@ class Preprocessing:
         InputError
             If a file cannot be used.
         """
+        self._check_resampled(target.scan)
         sources: dict[int, Path | Resampled] = dict(target.scan.channels)
         if not self.by_windows:
             for scan, place in target.companions:
@@ -102,12 +103,18 @@ class Preprocessing:
         order = self.plans.transpose_forward
         companions = []
         for scan, place in target.companions:
+            self._check_resampled(scan)
             there, there_properties = self._run(dict(scan.channels), None)
             to_mm = preprocessed_affine(properties, data.shape[1:], order)
             there_to_mm = preprocessed_affine(there_properties, there.shape[1:], order)
             channels = tuple(scan.channels)
             companions.append((channels, there[list(channels)], place.index_map(to_mm, there_to_mm)))
         return Prepared(data, properties, tuple(companions))
+
+    def _check_resampled(self, scan: Scan) -> None:
+        if scan.grid is not None and len(scan.grid.size) == 3:
+            size, spacing = scan.grid.size[::-1], scan.grid.spacing[::-1]
+            check_resampled(scan.file, (self.channels, *size), spacing, self.plans, self.configuration)
 
     def _run(self, sources: dict[int, Path | Resampled], previous: Path | None) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a preprocessed case and its properties, as nnU-Net's own worker makes them."""

@@ -18,9 +18,9 @@ from nnunetv2.imageio.base_reader_writer import BaseReaderWriter
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.headers import nifti
 from rl_nnunet.headers.dicom import read_series
-from rl_nnunet.scans import READ_ERRORS, orient, orientation_code, states_orientation
+from rl_nnunet.label_maps import check_labels
+from rl_nnunet.scans import check_file, orient, orientation_code, reading, states_orientation
 
 ORIGINAL = "rl_nnunet_original"
 """In the properties of an image whose axes were brought into another order: its geometry as it was found."""
@@ -84,7 +84,8 @@ class ScanReader:
 
     def read_seg(self, file: str) -> tuple[np.ndarray, dict[str, Any]]:
         """Return a segmentation of the previous stage of a cascade."""
-        return self._read(Path(file))
+        segmentation, properties = self._read(Path(file))
+        return check_labels(Path(file), segmentation), properties
 
     def write_seg(self, segmentation: np.ndarray, file: str, properties: dict[str, Any]) -> None:
         """Write a segmentation (z, y, x), in the axis order in which its image was found."""
@@ -99,13 +100,13 @@ class ScanReader:
     def _read(self, source: Path) -> tuple[np.ndarray, dict[str, Any]]:
         """Read one file or series with the model's reader, (1, z, y, x)."""
         # SimpleITK, and with it nnU-Net's reader, takes the files of a series for one.
-        file = read_series(source).files if source.is_dir() else str(source)
-        try:
+        file: str | tuple[str, ...] = str(source)
+        if source.is_dir():
+            file = read_series(source).files
+        else:
+            check_file(source)
+        with reading(source, f"{source} is not a readable image; fetch it again, or remove the case."):
             image, properties = self.stock.read_images([file])
-        except READ_ERRORS:
-            raise InputError(f"{source} is not a readable image; fetch it again, or remove the case.") from None
-        if image.ndim == 4 and image.shape[1] > 1 and nifti.is_nifti(source):
-            nifti.check_complete(source)  # ITK makes up voxels that are not there
         if not np.isfinite(image).all():
             raise InputError(f"{source} contains NaN or infinity; replace these voxels, or remove the case.")
         return self._orient(source, image, properties)

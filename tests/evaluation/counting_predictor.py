@@ -1,10 +1,15 @@
 """A predictor whose segmentations can be made by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 
 class CountingPredictor:
     """Stands for nnU-Net's: thresholds the sum of the channels, and counts its predictions."""
+
+    plans_manager = SimpleNamespace(transpose_forward=[0, 1, 2])
+    configuration_manager = SimpleNamespace(spacing=[1.0, 1.0, 1.0])
 
     def __init__(self):
         self.images = []

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -195,6 +197,31 @@ def write(name, content):
     return change
 
 
+def cut(name):
+    def change(study):
+        path = study.output.parent / name
+        path.write_bytes(path.read_bytes()[:-40])
+
+    return change
+
+
+def image_for_reference(study):
+    shutil.copy(study.images / "a_0000.nii.gz", study.labels / "a.nii.gz")
+
+
+def unknown_label(study):
+    sitk.WriteImage(sitk.Image(6, 5, 4, sitk.sitkUInt8) + 9, study.labels / "a.nii.gz")
+
+
+def stretch(study):
+    """Describe a block of 3 m, of which the model would see voxels of a hundredth of a millimeter."""
+    study.predictor.configuration_manager = SimpleNamespace(spacing=[0.01] * 3)
+    for path in [*study.images.iterdir(), *study.labels.iterdir()]:
+        image = sitk.ReadImage(path)
+        image.SetSpacing([100.0] * 3)
+        sitk.WriteImage(image, path)
+
+
 def other_grid(study):
     sitk.WriteImage(sitk.Image(3, 3, 3, sitk.sitkUInt8), study.labels / "a.nii.gz")
 
@@ -216,8 +243,13 @@ def nothing_in(case):
         (remove("model/fold_0/checkpoint_final.pth"), ("fold_0/checkpoint_final.pth", "-f", "none")),
         (remove("model/plans.json"), ("no plans.json", "-m")),
         (write("model/dataset.json", b"{"), ("dataset.json", "not valid JSON")),
-        (write("imagesTs/a_0001.nii.gz", b"no image"), ("images of a in", "cannot be read")),
+        (write("imagesTs/a_0001.nii.gz", b"no image"), ("imagesTs/a_0001.nii.gz", "not a readable image")),
         (write("labelsTs/a.nii.gz", b"no image"), ("labelsTs/a.nii.gz", "not a readable image")),
+        (cut("imagesTs/a_0001.nii.gz"), ("imagesTs/a_0001.nii.gz", "is truncated")),
+        (cut("labelsTs/a.nii.gz"), ("labelsTs/a.nii.gz", "is truncated")),
+        (image_for_reference, ("labelsTs/a.nii.gz", "is no label map")),
+        (unknown_label, ("labelsTs/a.nii.gz", "label values 9", "dataset.json does not name")),
+        (stretch, ("imagesTs/a_0000.nii.gz", "GiB of memory", "mend its header")),
         (other_grid, ("labelsTs/a.nii.gz", "3x3x3", "4x5x6")),
         (nothing_in("b"), ("b_0000.nii.gz", "one value everywhere")),
         (write("out/thesis.txt", b""), ("out holds something else", "empty folder")),

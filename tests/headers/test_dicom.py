@@ -1,5 +1,8 @@
 """A folder of DICOM files is one volume, or refused in a sentence."""
 
+import os
+import struct
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -70,6 +73,50 @@ def test_slices_of_another_volume_under_the_same_series_are_refused(tmp_path, wr
     (tmp_path / "others").joinpath("1.2.826.1_0_0.dcm").rename(folder / "sixth.dcm")
     with pytest.raises(InputError, match=fragment):
         read_series(folder)
+
+
+@pytest.mark.parametrize("size", [100, 400, -7])
+def test_slice_that_gdcm_leaves_out_without_a_word_is_refused(tmp_path, write_dicom, size):
+    last = sorted(write_dicom(tmp_path / "scan", VOLUME).iterdir(), key=lambda file: file.stem.split("_")[-1])[-1]
+    last.write_bytes(last.read_bytes()[:size])
+    with pytest.raises(InputError, match=f"{last.name} is damaged, or no slice of a series"):
+        read_series(tmp_path / "scan")
+
+
+def test_damaged_slice_that_gdcm_stumbles_over_is_named(tmp_path, write_dicom):
+    file = next(write_dicom(tmp_path / "scan", VOLUME).iterdir())
+    samples_per_pixel = struct.pack("<HHIH", 0x28, 0x02, 2, 1)
+    assert samples_per_pixel in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(samples_per_pixel, samples_per_pixel[:-2] + b"\xff\xff"))
+    with pytest.raises(InputError, match=f"{file.name} is not a readable DICOM file"):
+        read_series(tmp_path / "scan")
+
+
+def test_slice_that_claims_more_than_it_can_hold_is_refused(tmp_path, write_dicom):
+    for file in write_dicom(tmp_path / "scan", VOLUME).iterdir():
+        content = file.read_bytes()
+        for tag in (0x10, 0x11):
+            where = content.find(struct.pack("<HHI", 0x28, tag, 2)) + 8
+            content = content[:where] + b"\xff\xff" + content[where + 2 :]
+        file.write_bytes(content)
+    with pytest.raises(InputError, match="65535x65535"):
+        read_series(tmp_path / "scan")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no pipes")
+def test_pipe_among_the_slices_is_refused(tmp_path, write_dicom):
+    os.mkfifo(write_dicom(tmp_path / "scan", VOLUME) / "pipe.dcm")
+    with pytest.raises(InputError, match="pipe.dcm is not a file"):
+        read_series(tmp_path / "scan")
+
+
+def test_what_lies_beside_the_slices_is_left_alone(tmp_path, write_dicom):
+    folder = write_dicom(tmp_path / "scan", VOLUME)
+    (folder / "DICOMDIR").write_bytes(bytes(128) + b"DICM")
+    (folder / ".hidden.dcm").write_bytes(b"of a file manager")
+    (folder / "notes.txt").write_text("none")
+    (folder / "more").mkdir()
+    assert len(read_series(folder).files) == len(VOLUME)
 
 
 def test_folder_without_series_is_refused_without_a_word_of_itks(tmp_path, capfd):

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -56,6 +57,38 @@ def move_away(patient, **_):
     sitk.WriteImage(patient.mr, patient.images / "p1_0001.nii.gz")
 
 
+def claim(patient, **_):
+    """Promise 16 GB of voxels."""
+    edit_header(patient, 42, "<3h", 2000, 2000, 2000)
+
+
+def stretch(patient, **_):
+    edit_header(patient, 80, "<f", 1e9, sform=False)
+
+
+def break_sform(patient, **_):
+    edit_header(patient, 280, "<f", float("nan"))
+
+
+def edit_header(patient, position, kind, *values, sform=True):
+    file = patient.images / "p1_0001.nii.gz"
+    content = bytearray(gzip.decompress(file.read_bytes()))
+    struct.pack_into(kind, content, position, *values)
+    if not sform:
+        struct.pack_into("<h", content, 254, 0)
+    file.write_bytes(gzip.compress(bytes(content)))
+
+
+def put_a_folder(patient, **_):
+    (patient.images / "p1_0001.nii.gz").unlink()
+    (patient.images / "p1_0001.nii.gz").mkdir()
+
+
+def put_a_pipe(patient, **_):
+    (patient.images / "p1_0001.nii.gz").unlink()
+    os.mkfifo(patient.images / "p1_0001.nii.gz")
+
+
 @pytest.mark.parametrize(
     ("damage", "flags", "fragment"),
     [
@@ -64,6 +97,11 @@ def move_away(patient, **_):
         (add_channel, (), "p1_0007.nii.gz is a channel that the model does not have (0000 CT, 0001 MR)"),
         (add_series, (), "are one channel; remove one"),
         (uneven_series, (), "uneven slices"),
+        (claim, (), "p1_0001.nii.gz is truncated: its header promises 2000x2000x2000 voxels"),
+        (stretch, (), "p1_0001.nii.gz has voxels of 1e+09x"),
+        (break_sform, (), "p1_0001.nii.gz has an sform of numbers that are not finite"),
+        (put_a_folder, (), "p1_0001.nii.gz holds no DICOM series"),
+        (put_a_pipe, (), "p1_0001.nii.gz is not a file"),
         (rename, (), "p1.nii.gz has no channel in its name"),
         (move_away, ("--pairing", "physical"), "do not overlap by the coordinates in their headers"),
     ],

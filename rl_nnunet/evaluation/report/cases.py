@@ -14,9 +14,10 @@ import pandas as pd
 from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.report.distances import compare_masks
 from rl_nnunet.evaluation.report.runs import CaseFiles, Run
+from rl_nnunet.label_maps import check_labels, label_values
 from rl_nnunet.parallel import errors_in, report_on_all
 from rl_nnunet.presence.cases import branches_with, constant_value
-from rl_nnunet.scans import READ_ERRORS, check_name
+from rl_nnunet.scans import check_file, reading
 
 ALL = "all"
 """The branch of cases whose images are not known."""
@@ -58,8 +59,11 @@ def measure_case(item: tuple[CaseFiles, Run], tolerance: float) -> Measured:
     case, run = item
     measured = Measured(case.name)
     with errors_in(measured, f"the case {case.name}", str):
+        known = label_values(run.structures.values(), run.ignore_label)
         reference, spacing = _read(case.reference, run.reader.read_seg)
         prediction, other_spacing = _read(case.prediction, run.reader.read_seg)
+        reference = check_labels(case.reference, reference, known)
+        prediction = check_labels(case.prediction, prediction, known)
         _check_grids(case, (reference.shape, spacing), (prediction.shape, other_spacing))
         counted = np.ones(reference.shape, bool) if run.ignore_label is None else reference != run.ignore_label
         branch = _branch(case, run)
@@ -75,11 +79,9 @@ def measure_case(item: tuple[CaseFiles, Run], tolerance: float) -> Measured:
 
 def _read(path: Path, read: Any) -> tuple[np.ndarray, list[float]]:
     """Return what one of nnU-Net's readers finds in a file, without its channel axis, and the spacing in mm."""
-    check_name(path)
-    try:
+    check_file(path)
+    with reading(path, f"{path} is not a readable image; make it anew, or remove the case."):
         values, properties = read(str(path))
-    except READ_ERRORS:
-        raise InputError(f"{path} is not a readable image; make it anew, or remove the case.") from None
     return values[0], list(properties["spacing"])
 
 

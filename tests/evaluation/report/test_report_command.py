@@ -185,6 +185,10 @@ def test_nothing_is_overwritten(run, model, tmp_path, assert_refused_in_one_sent
     assert run(*arguments).code == 0
 
 
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
 BAD = {
     "no folder": (lambda p, r: shutil.rmtree(p), "is no folder"),
     "no references": (lambda p, r: shutil.rmtree(r), "is no folder"),
@@ -193,6 +197,11 @@ BAD = {
     "no labels": (lambda p, r: (p / "dataset.json").write_text('{"file_ending": ".nii.gz"}'), '"labels"'),
     "no predictions": (lambda p, r: [path.unlink() for path in p.glob("*.nii.gz")], "holds no predictions"),
     "unreadable": (lambda p, r: (p / "ct_2.nii.gz").write_bytes(b"?"), "ct_2.nii.gz is not a readable image"),
+    "truncated": (lambda p, r: cut(p / "ct_2.nii.gz"), "ct_2.nii.gz is truncated"),
+    "truncated reference": (lambda p, r: cut(r / "ct_2.nii.gz"), "ct_2.nii.gz is truncated"),
+    "probabilities": (lambda p, r: write(np.full(SHAPE, 0.5), p / "ct_2.nii.gz"), "ct_2.nii.gz is no label map"),
+    "an image": (lambda p, r: write(np.full(SHAPE, -500), p / "ct_2.nii.gz"), "ct_2.nii.gz is no label map"),
+    "unknown label": (lambda p, r: write(np.full(SHAPE, 7), r / "ct_2.nii.gz"), "label values 7, which dataset.json"),
     "another size": (lambda p, r: write(np.zeros((4, 12, 11), np.uint8), p / "ct_2.nii.gz"), "(4, 12, 11)"),
     "another spacing": (
         lambda p, r: sitk.WriteImage(sitk.GetImageFromArray(reference_of(1)), str(p / "ct_2.nii.gz")),
