@@ -107,7 +107,7 @@ REFUSED = {
     "voxels between two bytes": (edit(vox_offset=352.5), "voxels start at byte 352.5"),
     "voxels at NaN": (edit(vox_offset=NAN), "voxels start at byte nan"),
     "voxels at infinity": (edit(vox_offset=INFINITY), "voxels start at byte inf"),
-    "voxels far behind": (edit(vox_offset=1e30), "is truncated"),
+    "voxels far behind": (edit(vox_offset=1e30), "voxels start at byte 1e+30, which cannot be"),
     "voxels a little behind": (edit(vox_offset=368), "is truncated"),
     "too long": (lambda content: content + b"x", "is longer than the 5x6x7 voxels"),
     "too long by a volume": (lambda content: content + content[352:], "is longer than the 5x6x7 voxels"),
