@@ -77,7 +77,7 @@ def _check(path: Path, header: nibabel.Nifti1Header, *, flat: bool) -> None:
     defect = _type_defect(header) or _shape_defect(header, flat=flat) or _offset_defect(header) or _scale_defect(header)
     if not defect:
         ratio = DEFLATE_RATIO if _is_called_compressed(path) else 1
-        check_claimed_size(path, _shape(header), _end(header), path.stat().st_size, ratio)
+        check_claimed_size(path, shape_of(header), _end(header), path.stat().st_size, ratio)
         defect = _code_defect(header) or _form_defect(header) or _contradiction(header)
     if defect:
         raise InputError(f"{path} {defect}")
@@ -94,7 +94,7 @@ def read_voxels(path: Path, header: nibabel.Nifti1Header) -> np.ndarray:
     content = _read_to_the_end(path, header)
     with np.errstate(over="ignore"):
         values = np.asanyarray(ArrayProxy(io.BytesIO(content), header))
-    values = values.reshape(_shape(header), order="F").T
+    values = values.reshape(shape_of(header), order="F").T
     return values.astype(values.dtype.newbyteorder("="), copy=False)
 
 
@@ -129,7 +129,7 @@ def _check_content(path: Path, header: nibabel.Nifti1Header, start: bytes, count
     if count < _end(header):
         raise _truncated(path)
     if count > _end(header):
-        raise too_long(path, _shape(header))
+        raise too_long(path, shape_of(header))
     if not _has_sound_extensions(start[HEADER_BYTES:], header.endianness):
         raise InputError(f"{path} has header extensions of an impossible length; save it anew without them.")
 
@@ -185,12 +185,12 @@ def _parse(path: Path, block: bytes) -> nibabel.Nifti1Header:
     return nibabel.Nifti1Header(block, endianness=order, check=False)
 
 
-def _shape(header: nibabel.Nifti1Header) -> tuple[int, ...]:
+def shape_of(header: nibabel.Nifti1Header) -> tuple[int, ...]:
     """Return the size of the volume, in which an image is one slice."""
     return tuple(int(extent) for extent in np.where(_is_stated(header), header["dim"][1:4], 1))
 
 
-def _edges(header: nibabel.Nifti1Header) -> np.ndarray:
+def edges_of(header: nibabel.Nifti1Header) -> np.ndarray:
     """Return the edges of a voxel in mm; 1 across an image."""
     return np.where(_is_stated(header), header["pixdim"][1:4], 1.0).astype(float)
 
@@ -206,7 +206,7 @@ def _offset(header: nibabel.Nifti1Header) -> int:
 
 def _end(header: nibabel.Nifti1Header) -> int:
     """Return the number of bytes up to the last voxel."""
-    return _offset(header) + math.prod(_shape(header)) * header.get_data_dtype().itemsize
+    return _offset(header) + math.prod(shape_of(header)) * header.get_data_dtype().itemsize
 
 
 def _type_defect(header: nibabel.Nifti1Header) -> str:
@@ -290,7 +290,7 @@ def _code_defect(header: nibabel.Nifti1Header) -> str:
 
 def _form_defect(header: nibabel.Nifti1Header) -> str:
     """Return what is wrong with voxel edges, qform and sform, each by itself."""
-    edges, rotation = _edges(header), _quaternion(header)
+    edges, rotation = edges_of(header), _quaternion(header)
     if not (np.isfinite(edges).all() and (edges > 0).all()):
         return f"has voxels of {_format(edges)} mm, which cannot be; mend its pixdim."
     if header["sform_code"] and not np.isfinite(header.get_sform()).all():
@@ -311,7 +311,7 @@ def _contradiction(header: nibabel.Nifti1Header) -> str:
     # Different codes name different spaces, such as the scanner's and a template's: that is no contradiction.
     if header["qform_code"] not in (0, header["sform_code"]):
         return ""
-    edges, sform = _edges(header), header.get_sform()
+    edges, sform = edges_of(header), header.get_sform()
     sform_edges = np.linalg.norm(sform[:3, :3], axis=0)
     if _displacement(np.diag([*sform_edges, 1]), np.diag([*edges, 1]), header) > FORM_TOLERANCE * edges.min():
         return (
@@ -325,7 +325,7 @@ def _contradiction(header: nibabel.Nifti1Header) -> str:
 
 def _displacement(one: np.ndarray, other: np.ndarray, header: nibabel.Nifti1Header) -> float:
     """Return by how much the corners of the volume lie apart at most under two affine maps."""
-    corners = np.stack(np.meshgrid(*((0, extent - 1) for extent in _shape(header))), -1).reshape(-1, 3)
+    corners = np.stack(np.meshgrid(*((0, extent - 1) for extent in shape_of(header))), -1).reshape(-1, 3)
     return float(np.linalg.norm(apply_affine(one, corners) - apply_affine(other, corners), axis=1).max())
 
 
