@@ -13,6 +13,7 @@ of ours.
 from __future__ import annotations
 
 import json
+import pydoc
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from safetensors.torch import load_file
+from torch import nn
 
 from rl_nnunet.branches import read_dataset_json
 from rl_nnunet.errors import InputError
@@ -133,7 +135,7 @@ def load_exported(folder: Path, folds: Sequence[int | str], predictor: nnUNetPre
 
 
 def check_classes(file: Path, architecture: Mapping[str, Any]) -> None:
-    """Check that the classes that plans name are of nnU-Net's libraries, or of ours.
+    """Check that the classes that plans name are of nnU-Net's libraries, or of ours: nnU-Net calls whatever it is.
 
     Raises
     ------
@@ -154,4 +156,11 @@ def check_classes(file: Path, architecture: Mapping[str, Any]) -> None:
 
 
 def _is_of(name: Any, packages: tuple[str, ...]) -> bool:
-    return isinstance(name, str) and name.startswith(packages)
+    """Tell whether a dotted name is that of a module for networks which some packages define.
+
+    The name alone does not tell: ``torch.nn.functional.torch.os.system`` begins like one of torch's, too.
+    """
+    if not isinstance(name, str) or not name.startswith(packages):
+        return False
+    found = pydoc.locate(name)
+    return isinstance(found, type) and issubclass(found, nn.Module) and found.__module__.startswith(packages)

@@ -90,7 +90,10 @@ ARCHITECTURE = ("configurations", "3d_fullres", "architecture")
     ("keys", "value"),
     [
         ((*ARCHITECTURE, "network_class_name"), "subprocess.Popen"),
+        ((*ARCHITECTURE, "network_class_name"), "rl_nnunet.networks.rl_u2net.torch.os.system"),
         ((*ARCHITECTURE, "arch_kwargs", "nonlin"), "os.system"),
+        ((*ARCHITECTURE, "arch_kwargs", "nonlin"), "torch.nn.functional.torch.os.system"),
+        ((*ARCHITECTURE, "arch_kwargs", "nonlin"), "torch.nn.functional.relu"),
         ((*ARCHITECTURE, "arch_kwargs", "norm_op"), ["torch.nn.Identity"]),
     ],
 )
