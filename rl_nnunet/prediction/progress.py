@@ -91,7 +91,7 @@ class Progress:
                     patient.name,
                     ", ".join(target.scan.name for target in patient.targets) or "–",
                     _pairing(patient),
-                    f"{sum(seconds):.1f}" if seconds else "–",
+                    f"{sum(seconds):.2f}" if seconds else "–",
                     note,
                 )
             )
