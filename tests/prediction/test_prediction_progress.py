@@ -14,6 +14,10 @@ import SimpleITK as sitk
 CASES = [f"p{number:02d}" for number in range(1, 13)]
 
 
+def segmentations(folder):
+    return sorted(path.name for path in folder.glob("p*.nii.gz"))
+
+
 def rows_of(printed):
     """Return the cells of the table at the end, by case."""
     lines = printed[printed.index("case  ") :].splitlines()
@@ -96,7 +100,6 @@ def test_killed_in_the_middle(patient, make_scan):
     whole = patient.root / "whole"
     assert subprocess.run([*command, *flags, "-o", whole], capture_output=True).returncode == 2
 
-    segmentations = lambda folder: sorted(path.name for path in folder.glob("p*.nii.gz"))  # noqa: E731
     with subprocess.Popen([*command, *flags, "-o", patient.output], stdout=subprocess.DEVNULL) as process:
         while len(segmentations(patient.output)) < 2 and process.poll() is None:
             time.sleep(0.002)
