@@ -7,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import save_file
 
 from rl_nnunet import __version__
@@ -22,6 +21,7 @@ from rl_nnunet.evaluation.exported_model import (
 from rl_nnunet.evaluation.trained_model import LOAD_ERRORS, TrainedModel
 from rl_nnunet.files import new_folder
 from rl_nnunet.sharing.card import model_card
+from rl_nnunet.training.checkpoints import load_without_code
 
 KIND = "an exported model"
 PACKAGES = ("nnunetv2", "torch", "dynamic-network-architectures")
@@ -75,9 +75,9 @@ def export_model(model: TrainedModel, target: Path, licence: str = "", *, overwr
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """Return what prediction needs of one of nnU-Net's checkpoints; it is a pickle, of a training of one's own."""
+    """Return what prediction needs of one of nnU-Net's checkpoints, without running any code that it brings along."""
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=False)
+        checkpoint = load_without_code(file, "cpu")
         return {
             "weights": checkpoint["network_weights"],
             "trainer": checkpoint["trainer_name"],

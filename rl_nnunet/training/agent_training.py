@@ -27,7 +27,14 @@ from rl_nnunet.distributed import barrier, drawn_alike, gather, rank, use_every_
 from rl_nnunet.errors import InputError
 from rl_nnunet.files import new_file
 from rl_nnunet.progress_plot import Panel, merge_panels, plot_progress, reduce_steps
-from rl_nnunet.training.checkpoints import CHECKPOINT_KEY, OTHER_RANKS, check_checkpoint, read_checkpoint, state_of_rank
+from rl_nnunet.training.checkpoints import (
+    CHECKPOINT_KEY,
+    OTHER_RANKS,
+    check_checkpoint,
+    load_without_code,
+    read_checkpoint,
+    state_of_rank,
+)
 from rl_nnunet.training.random_state import (
     LARGEST_SEED,
     get_random_state,
@@ -230,7 +237,7 @@ class AgentTraining(Scheduled):
         if self.local_rank == 0:
             with new_file(filename) as unfinished:
                 super().save_checkpoint(str(unfinished))
-                checkpoint = torch.load(unfinished, map_location="cpu", weights_only=False)
+                checkpoint = load_without_code(unfinished, "cpu")
                 checkpoint[CHECKPOINT_KEY] = {**own, "extra": self.extra_state()}
                 if others:
                     checkpoint[CHECKPOINT_KEY][OTHER_RANKS] = others

@@ -1,13 +1,19 @@
 """What our trainers add to nnU-Net's checkpoint, and whether a checkpoint is one of this training.
 
-nnU-Net trusts its files: a checkpoint of other plans or another data set ends in a traceback at best. Every function
-here raises `InputError`, whose sentence says what does not fit what, and what to do.
+nnU-Net trusts its files: a checkpoint of other plans or another data set ends in a traceback at best, and one of a
+stranger can run whatever the stranger likes. Every function here raises `InputError`, whose sentence says what does not
+fit what, and what to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import pickle
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
 
 from rl_nnunet.branches import layout_from_dataset_json
 from rl_nnunet.errors import InputError
@@ -30,13 +36,13 @@ CHECKPOINT_KEYS = (
 
 
 def read_checkpoint(file: str, device: Any) -> dict[str, Any]:
-    """Return nnU-Net's checkpoint, with all that it has to hold."""
-    import torch
-
+    """Return nnU-Net's checkpoint, with all that it has to hold, without running any code that it brings along."""
     try:
-        checkpoint = torch.load(file, map_location=device, weights_only=False)
+        checkpoint = load_without_code(file, device)
     except FileNotFoundError:
         raise InputError(f"{file} does not exist; train first, or leave out --val_best.") from None
+    except InputError:
+        raise
     except Exception as error:  # noqa: BLE001 - whatever unpickling half a file comes to
         raise InputError(
             f"{file} cannot be read ({type(error).__name__}): it is truncated or no checkpoint; "
@@ -46,6 +52,44 @@ def read_checkpoint(file: str, device: Any) -> dict[str, Any]:
     if missing:
         raise InputError(f"{file} is no checkpoint of nnU-Net (it has no {missing[0]}); train anew without --c.")
     return checkpoint
+
+
+def load_without_code(file: str | Path, device: Any) -> Any:
+    """Return what a file of ``torch.save`` holds: tensors, numpy's numbers and arrays, plain containers, nothing else.
+
+    Parameters
+    ----------
+    file : str or Path
+        The file.
+    device : Any
+        torch's, for tensors.
+
+    Raises
+    ------
+    InputError
+        If the file holds objects of other classes, making which might run anything.
+    Exception
+        Whatever torch raises of what is no such file.
+    """
+    try:
+        with torch.serialization.safe_globals(_numpy_builders()):
+            return torch.load(file, map_location=device, weights_only=True)
+    except pickle.UnpicklingError:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(file)
+        unknown = sorted(set(names) - {f"{each.__module__}.{each.__qualname__}" for each in _numpy_builders()})
+        if not unknown:
+            raise
+        raise InputError(
+            f"{file} holds more than numbers and text ({unknown[0]}), which could run any code; it is of no trainer of "
+            "nnU-Net or of ours."
+        ) from None
+
+
+def _numpy_builders() -> list[Callable[..., Any]]:
+    """Return what pickles of numpy's numbers and arrays call: the log and the random state are made of them."""
+    array, number = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    kinds = {type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"}
+    return [array, number, np.ndarray, np.dtype, *kinds]
 
 
 def check_checkpoint(

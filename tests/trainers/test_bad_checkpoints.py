@@ -1,5 +1,7 @@
 """A checkpoint of something else, half a one or none ends in one sentence."""
 
+import os
+
 import pytest
 import torch
 from started import DELETE, assert_one_sentence
@@ -64,6 +66,19 @@ def test_a_checkpoint_of_something_else(checkpoint, edit, fragment):
     with pytest.raises(SystemExit) as caught:
         trainer.load_checkpoint(file)
     assert_one_sentence(caught, file, fragment)
+
+
+def test_a_checkpoint_that_would_run_code(checkpoint, tmp_path):
+    class Trap:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "sprung"),)
+
+    trainer, file = checkpoint
+    torch.save({**torch.load(file, weights_only=False), "trap": Trap()}, file)
+    with pytest.raises(SystemExit) as caught:
+        trainer.load_checkpoint(file)
+    assert_one_sentence(caught, file, "holds more than numbers and text (", "could run any code")
+    assert not (tmp_path / "sprung").exists()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
