@@ -5,6 +5,7 @@ contrast, two of them in both). 2D, one patch size, encoder and decoder for all 
 
 - ``RLXAlignTrainer`` and its ablations: one network, two branches, b patches of either contrast per step;
 - ``two channels``: stock nnU-Net on the same data with zero-filled absent channels, 2b patches per step;
+- ``one channel``: stock nnU-Net on scans of either contrast as if they were of one kind, 2b patches per step;
 - ``alone``: a stock network per contrast, b patches per step.
 
 ``--few bSSFP=4`` trains on four patients of a contrast and all of the other, and reports the contrast with few;
@@ -22,11 +23,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from mscmr_data import CONFIGURATION, DATASET, DATASETS, FILES, PLANS, STOCK, convert, plan
+from mscmr_data import CONFIGURATION, DATASET, DATASETS, FILES, ONE_CHANNEL, PLANS, STOCK, convert, plan
 from workflow import EPOCH_STEPS, Workplace, markdown, real_data
 
 HELD_OUT = ("14", "18", "22", "26", "30", "34", "38", "42")
-ROWS = ("RLXAlignTrainer", "two channels", "alone")
+ROWS = ("RLXAlignTrainer", "two channels", "one channel", "alone")
+STOCK_ON_BOTH = {"two channels": DATASET, "one channel": ONE_CHANNEL}
 
 
 class Labels(NamedTuple):
@@ -74,7 +76,7 @@ def dice_of(place: Workplace, row: str, labels: Labels, steps: int, seed: int) -
     if row == "alone":
         jobs = [(DATASETS[c], "nnUNetTrainer", STOCK) for c in FILES if labels.contrast in (None, c)]
     else:
-        jobs = [(DATASET, "nnUNetTrainer", STOCK) if row == "two channels" else (DATASET, row, PLANS)]
+        jobs = [(STOCK_ON_BOTH[row], "nnUNetTrainer", STOCK) if row in STOCK_ON_BOTH else (DATASET, row, PLANS)]
     tables = []
     for dataset, trainer, plans in jobs:
         fold = fold_of(place, dataset, labels)

@@ -1,5 +1,7 @@
 """MS-CMRSeg 2019 (bSSFP and LGE) as nnU-Net's data sets: both contrasts together, each alone, and one plan for all.
 
+Together they come in two forms: a channel for each, the absent one blank, and one channel that holds either.
+
 What the benchmarks on these data share. Every network has the patch, spacing, encoder and decoder of one plan.
 """
 
@@ -14,7 +16,7 @@ from workflow import Workplace, stock_plans
 
 FILES = {"bSSFP": "{case}_C0", "LGE": "{case}_LGE"}
 DATASETS = {"bSSFP": "Dataset522_bSSFP", "LGE": "Dataset523_LGE"}
-DATASET = "Dataset521_MSCMR"
+DATASET, ONE_CHANNEL = "Dataset521_MSCMR", "Dataset524_Either"
 PLANS, STOCK, CONFIGURATION = "RLXAlignSmallPlans", "StockPlans", "2d"
 CORRECTION = {"bSSFP": "0.74,0.74,keep"}
 """The headers of bSSFP state 1.2 mm in plane. In the nine patients who have both contrasts, a heart has the same size
@@ -26,7 +28,7 @@ of the patches of a batch to show a structure, and rounds: of 3 it is one, of 6 
 
 
 def convert(place: Workplace, data: Path, held_out: Sequence[str] = (), *options: str) -> None:
-    """Convert both contrasts together, with more options of the converter, and each alone.
+    """Convert both contrasts together, with more options of the converter, each alone, and both in one channel.
 
     Parameters
     ----------
@@ -59,6 +61,21 @@ def convert(place: Workplace, data: Path, held_out: Sequence[str] = (), *options
     run(DATASET[7:10], DATASET[11:], list(FILES), *options)
     for contrast, dataset in DATASETS.items():
         run(dataset[7:10], dataset[11:], [contrast])
+    _join_in_one_channel(place)
+
+
+def _join_in_one_channel(place: Workplace) -> None:
+    """Make a data set of all cases of both contrasts, as if they were scans of one kind."""
+    target = place.path("nnUNet_raw", ONE_CHANNEL)
+    sources = [place.path("nnUNet_raw", dataset) for dataset in DATASETS.values()]
+    for source in sources:
+        for folder in ("imagesTr", "labelsTr", "imagesTs", "labelsTs"):
+            if (source / folder).is_dir():
+                shutil.copytree(source / folder, target / folder, dirs_exist_ok=True)
+    description = json.loads((sources[0] / "dataset.json").read_text())
+    cases = len(list((target / "labelsTr").iterdir()))
+    kept = {"labels": description["labels"], "file_ending": description["file_ending"]}
+    (target / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MR"}, "numTraining": cases, **kept}))
 
 
 def plan(place: Workplace) -> None:
@@ -76,6 +93,7 @@ def plan(place: Workplace) -> None:
     for channel, dataset in enumerate(DATASETS.values()):
         alone = stock_plans(ours, STOCK, (channel,), BATCH_SIZE, CONFIGURATION)
         preprocess_with(place, alone, dataset)
+    preprocess_with(place, stock_plans(ours, STOCK, (0,), 2 * BATCH_SIZE, CONFIGURATION), ONE_CHANNEL)
 
 
 def preprocess_with(place: Workplace, plans: dict, dataset: str) -> None:
