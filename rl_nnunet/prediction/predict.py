@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rl_nnunet.command_line import make_parser, number, path_argument, whole_number
 from rl_nnunet.errors import run_command
-from rl_nnunet.model_arguments import add_model_arguments, check_device
+from rl_nnunet.model_arguments import add_devices_argument, add_model_arguments, check_devices, devices_parser
+
+if TYPE_CHECKING:
+    from rl_nnunet.evaluation.trained_model import TrainedModel
+    from rl_nnunet.prediction.input_files import CaseFiles
 
 PAIRINGS = ("auto", "physical", "relative", "none")
 
@@ -21,27 +27,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error("-d needs -c")
     if args.part_id >= args.num_parts:
         parser.error("-part_id must be below -num_parts; the first part is 0")
-    run_command(lambda: _run(args))
+    words = sys.argv[1:] if arguments is None else arguments
+    run_command(lambda: _run(args, words))
 
 
-def _run(args: argparse.Namespace) -> None:
+def _run(args: argparse.Namespace, words: Sequence[str]) -> None:
     # Late, because these import nnU-Net, and --help must answer at once.
     from rl_nnunet.environment import exports
 
     # nnU-Net finds our trainers without rl_nnunet_env.
     os.environ.update(exports(os.environ))
 
-    import torch
-
     from rl_nnunet.evaluation.trained_model import TrainedModel, model_folder
-    from rl_nnunet.prediction.predictor import PredictionSettings, find_cases, predict_cases
+    from rl_nnunet.prediction.predictor import find_cases
 
-    check_device(args.device)
-    # As many threads as nnU-Net takes: on a GPU, more are no help.
-    torch.set_num_threads(1 if args.device == "cuda" else os.cpu_count() or 1)
+    check_devices(args.devices or [args.device])
     folder = args.model or model_folder(args.dataset, args.trainer, args.plans, args.configuration)
     model = TrainedModel(folder, args.folds, args.checkpoint)
     model.check()
+    cases = find_cases(model, args.images, args.modality)
+    if args.devices:
+        _predict_on_devices(args, words, model, [case.name for case in cases])
+    else:
+        _predict(args, model, cases)
+
+
+def _predict_on_devices(
+    args: argparse.Namespace, words: Sequence[str], model: TrainedModel, names: Sequence[str]
+) -> None:
+    """Share the cases out among devices."""
+    from rl_nnunet.command_queue import places
+    from rl_nnunet.prediction.parts import predict_in_parts
+    from rl_nnunet.prediction.predictor import refuse_to_replace
+
+    if not (args.overwrite or args.continue_prediction):
+        # Each part looks at its own cases alone, and others would have begun by then.
+        files = [f"{name}{model.dataset_json['file_ending']}" for name in names[args.part_id :: args.num_parts]]
+        refuse_to_replace(each for name in files for each in (args.output / name, *args.output.glob(f"*/{name}")))
+    _, words = devices_parser().parse_known_args(words)
+    predict_in_parts(
+        ["rl_nnunet_predict", *words], names, places(args.devices), part=args.part_id, parts=args.num_parts,
+        allow_tqdm=not args.disable_progress_bar,
+    )  # fmt: skip
+
+
+def _predict(args: argparse.Namespace, model: TrainedModel, cases: Sequence[CaseFiles]) -> None:
+    """Predict in this process."""
+    import torch
+
+    from rl_nnunet.prediction.predictor import PredictionSettings, predict_cases
+
+    # As many threads as nnU-Net takes: on a GPU, more are no help.
+    torch.set_num_threads(1 if args.device == "cuda" else os.cpu_count() or 1)
     settings = PredictionSettings(
         pairing=args.pairing,
         step_size=args.step_size,
@@ -57,7 +94,7 @@ def _run(args: argparse.Namespace) -> None:
         allow_tqdm=not args.disable_progress_bar,
         verbose=args.verbose,
     )
-    count = predict_cases(model, find_cases(model, args.images, args.modality), args.output, settings)
+    count = predict_cases(model, cases, args.output, settings)
     print(f"Written: {args.output}, {count} segmentation{'s' * (count != 1)}")
 
 
@@ -125,7 +162,11 @@ def _add_stock_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("-num_parts", type=whole_number(1), default=1, metavar="N", help="parts of the cases, for several machines")
     add("-part_id", type=whole_number(0), default=0, metavar="ID", help="which part this is, from 0 on")
-    add("-device", choices=("cuda", "cpu", "mps"), default="cuda", help="where to predict (default: %(default)s)")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument(
+        "-device", choices=("cuda", "cpu", "mps"), default="cuda", help="where to predict (default: %(default)s)"
+    )
+    add_devices_argument(where, "where to predict parts of the cases side by side")
     add("--disable_progress_bar", action="store_true", help="no progress bar")
     add("--not_on_device", action="store_true", help="keep predictions out of the memory of the GPU: slower")
 

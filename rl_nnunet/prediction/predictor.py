@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from rl_nnunet.branches import channel_indices, layout_from_dataset_json, record
 from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.trained_model import TrainedModel
 from rl_nnunet.files import new_file
+from rl_nnunet.locks import one_run_at_a_time
 from rl_nnunet.prediction.companions import CompanionPredictor
 from rl_nnunet.prediction.input_files import CaseFiles, find_case_files, single_case
 from rl_nnunet.prediction.patients import Grouping, Patient, Target, plan_patients
@@ -176,17 +177,21 @@ def _targets_to_do(patients: Sequence[Patient], endings: Sequence[str], existing
     targets = [target for patient in patients for target in patient.targets]
     there = [target for target in targets if all(os.path.exists(f"{target.output}{ending}") for ending in endings)]
     if existing == "refuse":
-        files = [f"{target.output}{endings[-1]}" for target in targets]
-        found = next((file for file in files if os.path.lexists(file)), None)
-        if found is not None:
-            raise InputError(
-                f"{found} exists already; add --overwrite to replace it, --continue_prediction to go on with what is "
-                "missing, or choose another folder."
-            )
+        refuse_to_replace(f"{target.output}{endings[-1]}" for target in targets)
     if existing != "keep":
         return targets
     done = {target.output for target in there}
     return [target for target in targets if target.output not in done]
+
+
+def refuse_to_replace(files: Iterable[Path | str]) -> None:
+    """Raise `InputError` if one of the segmentations is there."""
+    found = next((file for file in files if os.path.lexists(file)), None)
+    if found is not None:
+        raise InputError(
+            f"{found} exists already; add --overwrite to replace it, --continue_prediction to go on with what is "
+            "missing, or choose another folder."
+        )
 
 
 def _prepare(folder: Path, model: TrainedModel) -> None:
@@ -194,9 +199,10 @@ def _prepare(folder: Path, model: TrainedModel) -> None:
     contents = {"dataset.json": model.dataset_json, "plans.json": model.plans.plans}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            with new_file(folder / name) as file:
-                save_json(content, str(file), sort_keys=False)
+        with one_run_at_a_time(folder):  # the parts of a prediction share it
+            for name, content in contents.items():
+                with new_file(folder / name) as file:
+                    save_json(content, str(file), sort_keys=False)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written ({error.strerror or error}); free space, mend the permissions, or choose "

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rl_nnunet.command_line import make_parser, whole_number
 from rl_nnunet.errors import InputError, run_command
+from rl_nnunet.model_arguments import add_devices_argument, check_devices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,13 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("-tr", dest="trainer", default="nnUNetTrainer", metavar="TRAINER", help="default: %(default)s")
     add("-p", dest="plans", default="nnUNetPlans", metavar="PLANS", help="default: %(default)s")
     add("-f", dest="folds", nargs="+", type=_fold, default=list("01234"), metavar="FOLD", help="default: all five")
-    add(
-        "--devices",
-        nargs="+",
-        type=_device,
-        metavar="DEVICE",
-        help="where to train, one fold at a time each: numbers of GPUs, such as 0 1 2 3, or cpu, such as cpu cpu",
-    )
+    add_devices_argument(parser, "where to train folds")
     add(
         "--threads",
         type=whole_number(1),
@@ -65,10 +60,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _fold(text: str) -> str:
     return text if text == "all" else str(whole_number(0)(text))
-
-
-def _device(text: str) -> str:
-    return text if text in ("cpu", "mps") else str(whole_number(0)(text))
 
 
 def _run(args: argparse.Namespace) -> None:
@@ -88,7 +79,7 @@ def _run(args: argparse.Namespace) -> None:
     if args.slurm:
         print(slurm_script(to_do, _stock_flags(args), args.devices))
         return
-    _check_devices(args.devices)
+    check_devices(args.devices)
     _check_trainer(args.trainer)
     _train(folds, to_do, args)
 
@@ -148,22 +139,6 @@ def _check(folds: Sequence[FoldTraining], args: argparse.Namespace) -> None:
         raise InputError(
             f"{there[0].folder} holds a training already; add --c to go on with what is missing, or --overwrite to "
             "train anew."
-        )
-
-
-def _check_devices(devices: Sequence[str]) -> None:
-    from rl_nnunet.model_arguments import check_device
-
-    gpus = [int(device) for device in devices if device.isdigit()]
-    if not gpus:
-        return
-    check_device("cuda")
-    import torch
-
-    if max(gpus) >= torch.cuda.device_count():
-        raise InputError(
-            f"--devices {max(gpus)}: there are {torch.cuda.device_count()} GPUs that torch can use, counted from 0; "
-            "correct it."
         )
 
 
