@@ -78,7 +78,10 @@ def put_in_front_of_path(folder):
     for name, flags in SMALL.items():
         trains = name in ("nnUNetv2_train", "rl_nnunet_train_folds")
         in_this_process = "export nnUNet_n_proc_DA=0\n" if trains else ""
-        (folder / name).write_text(f'#!/bin/sh\n{in_this_process}exec "{BIN / name}" "$@" {flags}\n')
+        # Who names devices needs no device.
+        where = 'case "$*" in *--devices*) where="";; *) where="-device cpu";; esac\n' if "-device cpu" in flags else ""
+        words = f'"{BIN / name}" "$@" {flags.replace("-device cpu", "$where")}'
+        (folder / name).write_text(f"#!/bin/sh\n{in_this_process}{where}exec {words}\n")
         (folder / name).chmod(0o755)
 
 
