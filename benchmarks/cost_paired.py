@@ -1,7 +1,9 @@
-"""What the paired trainers cost, as ratios to stock nnU-Net on the plans of ``paired.py``, measured in turn in one run.
+"""What each trainer costs, as ratios to stock nnU-Net on the plans of ``paired.py``, measured in turn in one run.
 
-Compared are training steps on batches from which modalities are withheld as in training, the same for all, their peak
-memory (each trainer in a process of its own) and the prediction of one window with all sequences.
+Compared are training steps on batches from which modalities are withheld as in training, the same for all, the floating
+point operations of these steps (the limit of what a faster implementation could gain), their peak memory (each trainer
+in a process of its own), the prediction of one window with all sequences, and the size of a checkpoint after the steps.
+Trainings of two phases are in their second one.
 
     python benchmarks/paired.py -o FOLDER --data myops --rows        # makes the data and plans
     python benchmarks/cost_paired.py -o FOLDER --data myops --rounds 15
@@ -11,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import tempfile
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -21,20 +24,27 @@ import torch
 from contestant import WARM_UP, Contestant, memory_in_new_process, read_preprocessed
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from paired import DATA, STOCK, Data
+from torch.utils.flop_counter import FlopCounterMode
 from workflow import Workplace
 
 from rl_nnunet.dataloading.modality_dropout import draw_subset
 from rl_nnunet.plans.modality_dropout import DEFAULT_MODALITY_DROPOUT
+from rl_nnunet.trainers.apga_trainer import APGATrainer
+from rl_nnunet.trainers.augmentation_policy_trainer import AugmentationPolicyTrainer
 from rl_nnunet.trainers.intra_inter_ablations import (
     IntraInterTrainerGate,
     IntraInterTrainerNoAgents,
     IntraInterTrainerSelection,
 )
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
+from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 
 TRAINERS = {
     "nnUNetTrainer": (nnUNetTrainer, STOCK),
+    "nnUNetTrainerModalityDropout": (nnUNetTrainerModalityDropout, STOCK),
+    "APGATrainer": (APGATrainer, STOCK),
+    "AugmentationPolicyTrainer": (AugmentationPolicyTrainer, STOCK),
     "RLXAlignTrainer": (RLXAlignTrainer, "RLXAlignSmallPlans"),
     "IntraInterTrainerNoAgents": (IntraInterTrainerNoAgents, "IntraInterSmallPlans"),
     "IntraInterTrainerSelection": (IntraInterTrainerSelection, "IntraInterSmallPlans"),
@@ -51,6 +61,7 @@ class PairedContestant(Contestant):
         trainer, plans_name = TRAINERS[name]
         plans = read_preprocessed(place, data.dataset, plans_name)
         super().__init__(place, data.dataset, trainer, plans, data.configuration)
+        self.trainer.current_epoch = self.trainer.num_epochs - 1
         torch.manual_seed(0)
         self.batches = cycle([self._make_batch() for _ in range(BATCHES)])
 
@@ -86,6 +97,20 @@ class PairedContestant(Contestant):
         self.trainer.set_deep_supervision_enabled(True)
         return seconds
 
+    def operations(self) -> float:
+        """Return the floating point operations of a training step, in the mean of all batches."""
+        with FlopCounterMode(display=False) as counter:
+            for _ in range(BATCHES):
+                self.train()
+        return counter.get_total_flops() / BATCHES
+
+    def checkpoint_bytes(self) -> int:
+        """Return the size of a checkpoint."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "checkpoint.pth")
+            self.trainer.save_checkpoint(str(file))
+            return file.stat().st_size
+
 
 def main() -> None:
     """Measure and print the table."""
@@ -106,6 +131,7 @@ def main() -> None:
         {name: (one.train(), one.predict()) for name, one in contestants.items()}
         for _ in range(WARM_UP + arguments.rounds)
     ][WARM_UP:]
+    counted = {name: (one.operations(), one.checkpoint_bytes()) for name, one in contestants.items()}
     same_place = ("-o", place.root, "-device", place.device, "--data", arguments.data)
     memory = {name: memory_in_new_process(__file__, *same_place, "--memory_of", name) for name in TRAINERS}
     rows = {}
@@ -114,6 +140,8 @@ def main() -> None:
             label: median(one[name][kind] / one["nnUNetTrainer"][kind] for one in rounds)
             for kind, label in enumerate(("training step", "prediction"))
         }
+        for kind, label in enumerate(("operations", "checkpoint")):
+            rows[name][label] = counted[name][kind] / counted["nnUNetTrainer"][kind]
         rows[name]["peak memory"] = memory[name] / memory["nnUNetTrainer"]
     print(pd.DataFrame(rows).T.to_string(float_format="{:.2f}".format))
 

@@ -33,7 +33,9 @@ class Transitions:
         terminal: Tensor | None = None,
         baseline: Tensor | None = None,
     ) -> None:
-        """Store n transitions as detached, contiguous copies (float32 where floating point) on their device.
+        """Store n transitions as detached, contiguous copies on their device.
+
+        What of the context comes in half precision stays in it; all other floating point numbers are float32.
 
         Parameters
         ----------
@@ -78,7 +80,7 @@ class Transitions:
         self._chunks.append(
             {
                 "state": _stored(state),
-                "context": {name: _stored(x) for name, x in context.items()},
+                "context": {name: _stored(x, keeps_half=True) for name, x in context.items()},
                 "action": _stored(action),
                 "log_probability": _stored(log_probability),
                 "reward": _stored(reward),
@@ -89,8 +91,8 @@ class Transitions:
         )
 
     def take_all(self) -> dict[str, Any]:
-        """Return all transitions as one batch, and forget them."""
-        batch = _concatenate(self._chunks)
+        """Return all transitions as one batch, in float32 where floating point, and forget them."""
+        batch = _map(lambda x: x.float() if x.is_floating_point() else x, _concatenate(self._chunks))
         self._chunks.clear()
         return batch
 
@@ -103,9 +105,10 @@ class Transitions:
         self._chunks = [_map(lambda x: x.to(device), chunk) for chunk in state]
 
 
-def _stored(x: Tensor) -> Tensor:
-    """Return a detached, contiguous copy, in float32 where it is floating point."""
-    dtype = torch.float32 if x.is_floating_point() else x.dtype
+def _stored(x: Tensor, *, keeps_half: bool = False) -> Tensor:
+    """Return a detached, contiguous copy, in float32 where it is floating point, or half precision if that may stay."""
+    stays = not x.is_floating_point() or (keeps_half and x.dtype == torch.float16)
+    dtype = x.dtype if stays else torch.float32
     return x.detach().to(dtype, copy=True, memory_format=torch.contiguous_format)
 
 

@@ -114,6 +114,9 @@ class PosePolicy(nn.Module):
     def context(self, main: Tensor, auxiliary: Tensor, branches: Tensor) -> dict[str, Tensor]:
         """Return what the policy looks at, detached from the network.
 
+        The maps are in half precision from here on, when the policy draws and when it learns alike: they are most of
+        what an agent keeps until its update, in memory and in every checkpoint.
+
         Parameters
         ----------
         main, auxiliary : Tensor
@@ -123,8 +126,8 @@ class PosePolicy(nn.Module):
         """
         context = {"branches": branches}
         if self.kind == "contextual":
-            context["main"] = average_to_cube(main, self.grid)
-            context["auxiliary"] = average_to_cube(auxiliary, self.grid)
+            context["main"] = average_to_cube(main, self.grid).half()
+            context["auxiliary"] = average_to_cube(auxiliary, self.grid).half()
             with torch.autocast(main.device.type, enabled=False):
                 padded, rotated = self._compared(context)
                 correlation = torch.einsum("rlpv,lpsv->lrs", rotated, padded[:, :, self.windows])
@@ -179,7 +182,7 @@ class PosePolicy(nn.Module):
 
     def _project(self, grid_map: Tensor, branch: Tensor) -> Tensor:
         """Project to the channels of comparison, center, and scale each link's map to norm 1."""
-        projected = torch.einsum("lpc,lc...->lp...", self.projections.index_select(0, branch), grid_map)
+        projected = torch.einsum("lpc,lc...->lp...", self.projections.index_select(0, branch), grid_map.float())
         spatial = tuple(range(2, projected.ndim))
         centered = projected - projected.mean(spatial, keepdim=True)
         norm = centered.flatten(1).norm(dim=1).clamp_min(1e-6)

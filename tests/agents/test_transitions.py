@@ -21,6 +21,18 @@ def test_stored_transitions_are_detached_float32_copies():
     assert not stored["log_probability"].requires_grad
 
 
+def test_context_in_half_precision_is_stored_so_and_taken_as_float32():
+    transitions = Transitions()
+    seen, zeros = torch.tensor([[0.1], [2.0]]).half(), torch.zeros(2)
+    transitions.record(zeros[:, None], {"seen": seen, "double": zeros.double()}, zeros, zeros, zeros, zeros[:, None])
+    (stored,) = transitions.state_dict()
+    assert stored["context"]["seen"].dtype == torch.float16
+    assert stored["context"]["double"].dtype == torch.float32
+    batch = transitions.take_all()
+    assert batch["context"]["seen"].dtype == torch.float32
+    assert torch.equal(batch["context"]["seen"], seen.float())
+
+
 def test_bad_transitions_are_refused():
     transitions = Transitions()
     good = {

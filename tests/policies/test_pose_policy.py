@@ -71,7 +71,7 @@ def test_logits_are_the_cosine_of_the_projected_and_centered_maps():
     agent = policy(max_shift=0)
     torch.nn.init.normal_(agent.preferences)
     torch.nn.init.normal_(agent.projections)
-    main, auxiliary = torch.randn(2, 1, 3, 4, 4, 4)
+    main, auxiliary = torch.randn(2, 1, 3, 4, 4, 4).half().float()  # in which the policy sees them
     logits = agent.logits(agent.context(main, auxiliary, FORWARD))[0]
     projected = []
     for x, branch in ((main, 0), (auxiliary, 1)):

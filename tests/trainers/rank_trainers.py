@@ -31,6 +31,8 @@ from rl_nnunet.training.schedules import make_trainer
 
 PER_RANK = ("transitions", "last_state")
 """Entries of an agent's state that are of a rank's own batches."""
+DEVICE_VARIABLE = "RL_NNUNET_TEST_DEVICE"
+"""``cuda:0`` lets the ranks share a GPU; then only what does not compare with the CPU is to be expected."""
 SCHEDULE = {"num_epochs": 2, "num_iterations_per_epoch": 4, "num_val_iterations_per_epoch": 2, "save_every": 1}
 
 
@@ -65,11 +67,13 @@ globals().update({trainer.__name__: trainer for trainer in list(globals().values
 
 
 def start_rank(trainer_class, plans, dataset_json):
-    """Return a trainer of this rank, as nnU-Net makes it, but for the CPU."""
+    """Return a trainer of this rank, as nnU-Net makes it, but on one device for all ranks, by default the CPU."""
     stock.DDP = lambda network, device_ids: DistributedDataParallel(network)
     plans = {**deepcopy(plans), "continue_training": False}
     trainer = trainer_class(plans, "3d_fullres", 0, dataset_json)
-    trainer.device, trainer.grad_scaler = torch.device("cpu"), None
+    trainer.device = torch.device(os.environ.get(DEVICE_VARIABLE, "cpu"))
+    if trainer.device.type == "cpu":
+        trainer.grad_scaler = None
     return trainer
 
 
