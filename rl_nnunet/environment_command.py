@@ -1,6 +1,7 @@
 """``rl_nnunet_env``: print the shell exports that nnU-Net needs to find the trainers, for ``eval "$(rl_nnunet_env)"``.
 
-What is wrong with the environment is said on standard error: a shell evaluates standard output.
+In PowerShell, which Windows has, that is ``rl_nnunet_env | Out-String | Invoke-Expression``. What is wrong with the
+environment is said on standard error: a shell evaluates standard output.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from rl_nnunet.environment import DATA_VARIABLES, exports
 from rl_nnunet.errors import run_command
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+POWERSHELL_QUOTES = str.maketrans({quote: 2 * quote for quote in "'\u2018\u2019\u201a\u201b"})
+"""PowerShell takes curved quotes for straight ones."""
+
+
+LINES: dict[str, Callable[[str, str], str]] = {
+    "sh": lambda name, value: f"export {name}={shlex.quote(value)}",
+    "powershell": lambda name, value: f"$env:{name} = '{value.translate(POWERSHELL_QUOTES)}'",
+}
+"""How each shell exports a variable."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -25,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "rl_nnunet_env",
         "Print the shell exports that nnU-Net needs to find the trainers of rl_nnunet, or check that all is in place. "
         "Creates nothing.",
-        epilog='Usual call: eval "$(rl_nnunet_env)"',
+        epilog='Usual call: eval "$(rl_nnunet_env)", or in PowerShell: rl_nnunet_env | Out-String | Invoke-Expression',
     )
     action = parser.add_mutually_exclusive_group()
     action.add_argument(
@@ -39,14 +50,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         action="store_true",
         help="check versions, GPU, folders and variables instead; exit code 1 if there is a problem",
     )
+    parser.add_argument(
+        "--shell",
+        choices=tuple(LINES),
+        default="powershell" if os.name == "nt" else "sh",
+        help="what reads the exports: sh, or a shell like it, or powershell (default: %(default)s)",
+    )
     args = parser.parse_args(arguments)
-    run_command(check if args.check else lambda: print_exports(args.root))
+    run_command(check if args.check else lambda: print_exports(args.root, args.shell))
 
 
-def print_exports(root: Path | None) -> None:
+def print_exports(root: Path | None, shell: str) -> None:
     """Print the exports for a shell."""
     for name, value in exports(os.environ, root).items():
-        print(f"export {name}={shlex.quote(value)}")
+        print(LINES[shell](name, value))
 
 
 def check() -> None:

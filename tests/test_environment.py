@@ -39,6 +39,16 @@ def test_in_a_deleted_folder(tmp_path, arguments):
     assert "current folder does not exist any more" in run.stderr
 
 
+def test_exports_for_powershell(run, monkeypatch):
+    """Single quotes keep everything as it is; a quote within is doubled, and PowerShell knows five of them."""
+    monkeypatch.delenv("nnUNet_raw", raising=False)
+    outcome = run(main, "--root", "/data/o'brien \u2019s $HOME", "--shell", "powershell")
+    assert outcome.code == 0
+    lines = dict(line.removeprefix("$env:").split(" = ") for line in outcome.out.splitlines())
+    assert lines["nnUNet_raw"] == "'/data/o''brien \u2019\u2019s $HOME/nnUNet_raw'"
+    assert lines["nnUNet_extTrainer"].strip("'").endswith(str(trainers_folder()))
+
+
 @pytest.mark.parametrize("name", ["rl_nnunet_env", "rl_nnunet_plan_and_preprocess"])
 def test_version(name):
     run = subprocess.run([COMMAND.with_name(name), "--version"], capture_output=True, text=True, check=True)
