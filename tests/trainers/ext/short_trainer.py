@@ -5,6 +5,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
 from rl_nnunet.agents.augmentation import AugmentationConfig
 from rl_nnunet.agents.ppo import PPOConfig
 from rl_nnunet.trainers.apga_ablations import (
@@ -70,6 +72,15 @@ def short(name, trainer, **settings):
 def learning_after(ppo, transitions):
     """Return hyperparameters with which an update and a half-filled buffer are tested in a few steps."""
     return replace(ppo, transitions_per_update=transitions, epochs=2, minibatch_size=4)
+
+
+class ShortStock(nnUNetTrainer):
+    """nnU-Net's own."""
+
+    def __init__(self, plans, configuration, fold, dataset_json, device):
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        for name, value in TWO_EPOCHS.items():
+            setattr(self, name, value)
 
 
 ShortTrainer = short("ShortTrainer", RLXAlignTrainer, ppo=learning_after(PPOConfig(), 6))
