@@ -1,4 +1,4 @@
-"""The domain model: branches, the named groups of input channels that get their own stem and decoder.
+"""The domain model: branches, the named groups of input channels that get their own stem, and a segmentation each.
 
 A data set is *paired* (all branches show the same patient on the same grid, with one label map), *unpaired* (each case
 carries one branch only, on its own grid, with its own label map) or *unregistered*: unpaired, but some patients have a

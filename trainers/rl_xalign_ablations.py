@@ -52,10 +52,10 @@ class RLXAlignTrainerHalfMatched(RLXAlignTrainer):
     settings = replace(RLXAlignTrainer.settings, matched_classes=0.5)
 
 
-class RLXAlignTrainerSharedDecoder(RLXAlignTrainer):
-    """With one decoder for all branches, as there is one encoder."""
+class RLXAlignTrainerSeparateDecoders(RLXAlignTrainer):
+    """With a decoder for each branch: the paper's."""
 
-    settings = replace(RLXAlignTrainer.settings, architecture={"shared_decoder": True})
+    settings = replace(RLXAlignTrainer.settings, architecture={"shared_decoder": False})
 
 
 class RLXAlignTrainerBranchNorm(RLXAlignTrainer):

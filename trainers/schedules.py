@@ -54,7 +54,7 @@ from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerNoAuxLoss,
     RLXAlignTrainerNoCMA,
     RLXAlignTrainerNoXAlign,
-    RLXAlignTrainerSharedDecoder,
+    RLXAlignTrainerSeparateDecoders,
 )
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
 from rl_nnunet.training.schedules import AdamW, NoMirroring, make_trainer, schedule_of
@@ -71,7 +71,7 @@ TRAINERS = (
     RLXAlignTrainerGlobalPolicy,
     RLXAlignTrainerHalfMatched,
     RLXAlignTrainerBranchNorm,
-    RLXAlignTrainerSharedDecoder,
+    RLXAlignTrainerSeparateDecoders,
     RLXAlignTrainerFeedsEncoder,
     IntraInterTrainer,
     IntraInterTrainerSGD,

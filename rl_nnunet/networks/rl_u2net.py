@@ -1,10 +1,13 @@
-"""RL-U2Net: one stem and one decoder per branch, one shared encoder, RL-XAlign between the branches.
+"""RL-U2Net: one stem per branch, one shared encoder, RL-XAlign between the branches, one decoder for all or each.
 
 After RL-U2Net (Qu and Zhao, arXiv 2508.02557), with nnU-Net's own encoders and decoders and its plans' topology::
 
-    x - split by branch - stem_CT -+                               +- decoder_CT - logits_CT
-                          stem_MR -+- shared encoder - XAlign per -+- decoder_MR - logits_MR
-                                                       stage
+    x - split by branch - stem_CT -+                               +- logits_CT
+                          stem_MR -+- encoder - XAlign per stage - decoder
+                                                                   +- logits_MR
+
+The paper has a decoder for each branch. Ours share it, as they share the encoder (`shared_decoder`): a decoder of one's
+own learns from the labels of its branch alone (docs/benchmarks.md).
 
 A branch whose patch is blank is left out: no stem, encoder, alignment or decoder runs for it. Hence one network serves
 one modality, the other, and both. The network is described by plain keyword arguments that a JSON plan can carry.
@@ -87,7 +90,7 @@ class RLU2Net(nn.Module):
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
     shared_decoder : bool
-        Whether all branches share one decoder, as they share the encoder; the paper's have one each.
+        Whether all branches share one decoder, as planners plan it; or have one each, as in the paper.
     branch_normalization : bool
         Whether the normalizations of the shared encoder have a scale and a shift per branch (see
         `rl_nnunet.networks.branch_normalization`).
@@ -155,6 +158,20 @@ class RLU2Net(nn.Module):
         initialize_as_nnunet(module)
         if isinstance(module, ResidualFusion):
             module.start_as_identity()
+        if isinstance(module, RLU2Net):  # the last one, when all stems are initialized
+            module.start_stems_alike()
+
+    @torch.no_grad()
+    def start_stems_alike(self) -> None:
+        """Give stems of as many channels the weights of the first of them.
+
+        To the shared encoder, equal anatomy then looks alike from the start, as it does to a network that takes all
+        branches for one kind of scan; what differs between them, the stems learn. With two or four labelled patients in
+        one branch, that is worth one to three points of Dice (docs/benchmarks.md).
+        """
+        first: dict[int, nn.Module] = {}
+        for stem, channels in zip(self.stems, self.branches, strict=True):
+            stem.load_state_dict(first.setdefault(len(channels), stem).state_dict())
 
     def agents_parameters(self) -> list[str]:
         """Return the names of the parameters that agents train, and the loss does not: those of the pose policies."""

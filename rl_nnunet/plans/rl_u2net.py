@@ -104,7 +104,7 @@ def branch_arguments(
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
         "branch_dropout": 0.0 if layout.is_paired else BRANCH_DROPOUT,
-        "shared_decoder": False,
+        "shared_decoder": True,
         "branch_normalization": False,
         "xalign": asdict(XAlignConfig()),
     }
@@ -128,8 +128,8 @@ class RLU2NetPlan(NetworkPlan):
         layout, properties = data.layout, data.plans["foreground_intensity_properties_per_channel"]
         stock_class = data.entry["architecture"]["network_class_name"].rsplit(".", 1)[-1]
         messages = [
-            f"The plans are {data.plans['plans_name']}, which know no branches. Derived: a stem and a decoder for each "
-            f"of {', '.join(layout.names)} around one shared encoder (that of {stock_class}), XAlign at stages "
+            f"The plans are {data.plans['plans_name']}, which know no branches. Derived: a stem for each of "
+            f"{', '.join(layout.names)}, one encoder (that of {stock_class}) and one decoder for all, XAlign at stages "
             f"{arguments['aligned_stages']}. Patch and batch size were planned for a single branch; the network needs "
             f"about {len(layout.branches)} times the memory. RLXAlignPlanner plans for it."
         ]

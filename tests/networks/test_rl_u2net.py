@@ -26,6 +26,19 @@ def without(x, channels):
     return x
 
 
+def test_stems_of_as_many_channels_start_alike(tiny_network):
+    """nnU-Net initializes every module by itself; equal images are equal to the encoder after that, and not before."""
+    branches = ((0,), (1,), (2, 3), (4,))
+    image = torch.randn(1, 2, 8, 8)
+    for initialize in (False, True):
+        network = tiny_network(2, branches, initialize=initialize)
+        one, other, two, last = (stem(image[:, : len(own)]) for stem, own in zip(network.stems, branches, strict=True))
+        assert torch.equal(one, other) == torch.equal(one, last) == initialize
+        assert not torch.equal(one, two)
+    parameters = [next(stem.parameters()) for stem in network.stems]
+    assert len({parameter.data_ptr() for parameter in parameters}) == 4  # equal, but not the same
+
+
 @pytest.mark.parametrize("residual", [True, False], ids=["residual", "plain"])
 @pytest.mark.parametrize("deep_supervision", [True, False], ids=["scales", "finest"])
 @pytest.mark.parametrize(

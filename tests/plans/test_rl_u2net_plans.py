@@ -47,9 +47,9 @@ def test_stock_plans_get_branches(network):
     net = build(changed)
     assert isinstance(net, RLU2Net)
     assert len(net(torch.randn(1, 2, 8, 16, 16)).logits) == 2
-    assert f"(that of {network}), XAlign at stages [2]" in messages[0]
+    assert f"(that of {network}) and one decoder for all, XAlign at stages [2]" in messages[0]
     assert messages[0].startswith("The plans are nnUNetPlans, which know no branches.")
-    assert "a stem and a decoder for each of CT, MRI" in messages[0]
+    assert "a stem for each of CT, MRI, one encoder" in messages[0]
 
 
 @pytest.mark.parametrize(
