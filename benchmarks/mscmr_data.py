@@ -16,7 +16,7 @@ from workflow import Workplace, stock_plans
 
 FILES = {"bSSFP": "{case}_C0", "LGE": "{case}_LGE"}
 DATASETS = {"bSSFP": "Dataset522_bSSFP", "LGE": "Dataset523_LGE"}
-DATASET, ONE_CHANNEL = "Dataset521_MSCMR", "Dataset524_Either"
+DATASET, ONE_CHANNEL = "Dataset521_MSCMR", "Dataset525_Either"
 PLANS, STOCK, CONFIGURATION = "RLXAlignSmallPlans", "StockPlans", "2d"
 CORRECTION = {"bSSFP": "0.74,0.74,keep"}
 """The headers of bSSFP state 1.2 mm in plane. In the nine patients who have both contrasts, a heart has the same size
