@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExe
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from nnunetv2.inference.export_prediction import export_prediction_from_logits
@@ -104,6 +104,24 @@ def _check_written(segmentation: Path, output: Path) -> None:
         raise OSError(28, "the disk or quota is full", str(output)) from None
 
 
+class Workers(NamedTuple):
+    """The processes of a pipeline."""
+
+    preprocessing: Executor
+    export: Executor
+
+
+@contextlib.contextmanager
+def start_workers(processes: tuple[int, int]) -> Iterator[Workers]:
+    """Provide processes for preprocessing and export, which end with the block, however it ends.
+
+    The first of each starts at once: what it imports takes seconds, in which this process can load the model. With 0,
+    this process does the work.
+    """
+    with _processes(processes[0]) as preprocessing, _processes(processes[1]) as export:
+        yield Workers(preprocessing, export)
+
+
 @dataclass
 class Pipeline:
     """Predicts scans.
@@ -118,6 +136,8 @@ class Pipeline:
         How to write.
     processes : tuple of int
         Of preprocessing and export; 0 works in this process.
+    workers : Workers
+        These processes.
     branches : sequence of sequence of int
         Channels of each branch of the network.
     progress : Progress
@@ -128,6 +148,7 @@ class Pipeline:
     preprocessing: Preprocessing
     export: Export
     processes: tuple[int, int]
+    workers: Workers
     branches: Sequence[Sequence[int]]
     progress: Progress
 
@@ -147,16 +168,15 @@ class Pipeline:
             If a process was killed.
         """
         try:
-            with _processes(self.processes[0]) as preprocessors, _processes(self.processes[1]) as exporters:
-                exports: dict[Future[Timed], tuple[Target, float]] = {}
-                for target, future in self._preprocessed(targets, previous, preprocessors):
-                    self.progress.begin(target)
-                    with self._failing(target):
-                        export, seconds = self._segment(target, *future.result(), exporters)
-                        exports[export] = target, seconds
-                    del future  # holds the scan, which need not be there while the next one is preprocessed
-                    self._collect(exports, self.processes[1] + QUEUED_EXPORTS - 1)
-                self._collect(exports, 0)
+            exports: dict[Future[Timed], tuple[Target, float]] = {}
+            for target, future in self._preprocessed(targets, previous):
+                self.progress.begin(target)
+                with self._failing(target):
+                    export, seconds = self._segment(target, *future.result())
+                    exports[export] = target, seconds
+                del future  # holds the scan, which need not be there while the next one is preprocessed
+                self._collect(exports, self.processes[1] + QUEUED_EXPORTS - 1)
+            self._collect(exports, 0)
         except BrokenProcessPool:
             raise InputError(
                 "A worker process was killed, most likely because the memory ran out; try again with a smaller -npp or "
@@ -164,26 +184,26 @@ class Pipeline:
             ) from None
 
     def _preprocessed(
-        self, targets: Sequence[Target], previous: Callable[[Target], Path | None], executor: Executor
+        self, targets: Sequence[Target], previous: Callable[[Target], Path | None]
     ) -> Iterator[tuple[Target, Future[Timed]]]:
         """Yield targets in order; of those ahead, there is one a process, however many there are."""
         ahead: deque[tuple[Target, Future[Timed]]] = deque()
         for target in targets:
-            ahead.append((target, executor.submit(_timed, self.preprocessing, target, previous(target))))
+            ahead.append(
+                (target, self.workers.preprocessing.submit(_timed, self.preprocessing, target, previous(target)))
+            )
             if len(ahead) > self.processes[0]:
                 yield ahead.popleft()
         while ahead:
             yield ahead.popleft()
 
-    def _segment(
-        self, target: Target, prepared: Prepared, seconds: float, exporters: Executor
-    ) -> tuple[Future[Timed], float]:
+    def _segment(self, target: Target, prepared: Prepared, seconds: float) -> tuple[Future[Timed], float]:
         """Predict a scan and have it exported; return the export, and the seconds until then.
 
         A method of its own, so that scan and logits are gone before the next ones come.
         """
         (logits, properties), more = _timed(self._predict, target, prepared)
-        return exporters.submit(_timed, self.export, logits, properties, target.output), seconds + more
+        return self.workers.export.submit(_timed, self.export, logits, properties, target.output), seconds + more
 
     def _predict(self, target: Target, prepared: Prepared) -> tuple[np.ndarray, dict[str, Any]]:
         data = prepared.for_network(self.branches, tuple(target.scan.channels))
@@ -239,6 +259,10 @@ class _ThisProcess(Executor):
         return future
 
 
+def _get_ready() -> None:
+    """Do nothing: a worker that has been given something has imported this module, and nnU-Net with it."""
+
+
 @contextlib.contextmanager
 def _processes(number: int) -> Iterator[Executor]:
     """Provide workers, which end with the block, however it ends."""
@@ -247,6 +271,7 @@ def _processes(number: int) -> Iterator[Executor]:
         return
     executor = ProcessPoolExecutor(number, multiprocessing.get_context("spawn"), initializer=prepare_worker)
     try:
+        executor.submit(_get_ready)  # the first starts; the others do when there is something for them
         yield executor
     finally:
         executor.shutdown(cancel_futures=True)

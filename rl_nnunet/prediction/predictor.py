@@ -24,7 +24,7 @@ from rl_nnunet.locks import one_run_at_a_time
 from rl_nnunet.prediction.companions import CompanionPredictor
 from rl_nnunet.prediction.input_files import CaseFiles, find_case_files, single_case
 from rl_nnunet.prediction.patients import Grouping, Patient, Target, plan_patients
-from rl_nnunet.prediction.pipeline import PROBABILITY_ENDINGS, Export, Pipeline, unfinished_name
+from rl_nnunet.prediction.pipeline import PROBABILITY_ENDINGS, Export, Pipeline, Workers, start_workers, unfinished_name
 from rl_nnunet.prediction.preprocessing import Preprocessing
 from rl_nnunet.prediction.progress import Progress
 from rl_nnunet.prediction.scan_reader import PlansOfScans
@@ -106,6 +106,13 @@ def predict_cases(
         If the model cannot be used or, after all other cases are done, if a case cannot.
     """
     settings = settings or PredictionSettings()
+    with start_workers(settings.processes) as workers:
+        return _predict_cases(model, cases, output, settings, workers)
+
+
+def _predict_cases(
+    model: TrainedModel, cases: Sequence[CaseFiles], output: Path, settings: PredictionSettings, workers: Workers
+) -> int:
     predictor = _load(model, settings)
     by_windows = hasattr(predictor.network, "forward_branches")
     grouping = _grouping(model, settings.pairing, by_windows)
@@ -126,7 +133,7 @@ def predict_cases(
         _prepare(folder, model)
     branches = predictor.network.branches if by_windows else ()
     progress = Progress(patients, targets, allow_tqdm=settings.allow_tqdm)
-    pipeline = Pipeline(predictor, preprocessing, export, settings.processes, branches, progress)
+    pipeline = Pipeline(predictor, preprocessing, export, settings.processes, workers, branches, progress)
     try:
         pipeline.run(targets, lambda target: _previous(target, output, settings, model))
     finally:
