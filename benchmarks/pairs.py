@@ -10,7 +10,9 @@ has a seed of its own. 2D, one patch size, encoder and decoder for all rows; b p
 - ``other patients``: `RLXAlignTrainer`, whose branches show scans of different patients in training;
 - ``same patient``: `RLXAlignTrainer`, whose branches show one patient in half of the samples that can.
 
-All but the first are tested with and without the companion. A finished run is not repeated, and a stopped one goes on.
+All but the first are tested without a companion and with their own; those of two branches also with that of another
+patient, which tells what the network sees in a companion from what it gains by any second scan. A finished run is not
+repeated, and a stopped one goes on.
 
     python benchmarks/pairs.py -o FOLDER
 """
@@ -104,65 +106,80 @@ def resample_companions(place: Workplace) -> None:
             sitk.WriteImage(companion, target / "imagesTr" / f"{contrast}_{patient}_000{channel}.nii.gz")
 
 
-def scans_to_predict(place: Workplace, row: str, fold: int) -> Path:
-    """Return a folder with the scans of the patients that are held out, in the channels that the row's network has."""
-    folder = place.root / "held_out" / ("alone" if row == "alone" else "together") / str(fold)
+def scans_to_predict(place: Workplace, row: str, fold: int, is_mixed: bool = False) -> tuple[Path, Path]:
+    """Return folders with the scans that a fold holds out, in the channels of the row's network, and with references.
+
+    With `is_mixed`, the second scan of each case is that of the next patient.
+    """
+    name = f"{fold}_mixed" if is_mixed else str(fold)
+    folder = place.root / "held_out" / ("alone" if row == "alone" else "together") / name
+    patients = patients_of(fold)
     for channel, contrast in enumerate(FILES):
         images = folder / contrast if row == "alone" else folder
-        references = place.root / "references" / str(fold) / contrast
+        references = place.root / "references" / name / contrast
         images.mkdir(parents=True, exist_ok=True)
         references.mkdir(parents=True, exist_ok=True)
-        for patient in patients_of(fold):
+        scanned = [*patients[1:], patients[0]] if is_mixed and channel else patients
+        for case, patient in zip(patients, scanned, strict=True):
             file = scan(place, contrast, patient)
-            name = f"{patient}_000{0 if row == 'alone' else channel}.nii.gz"
-            shutil.copyfile(file, images / name)
+            shutil.copyfile(file, images / f"{case}_000{0 if row == 'alone' else channel}.nii.gz")
             label = place.path("nnUNet_raw", DATASET, "labelsTr", f"{contrast}_{patient}.nii.gz")
-            shutil.copyfile(label, references / f"{patient}.nii.gz")
-    return folder
+            shutil.copyfile(label, references / f"{case}.nii.gz")
+    return folder, place.root / "references" / name
 
 
 def measure(place: Workplace, row: str, fold: int, steps: int) -> Iterator[dict[str, Any]]:
     """Train a row on a fold, predict and evaluate the patients that are held out; yield the Dice of each scan."""
     trainer, plans = ROWS[row]
-    images = scans_to_predict(place, row, fold)
+    images, references = scans_to_predict(place, row, fold)
     if row == "alone":
         for contrast, dataset in DATASETS.items():
             model = place.train(dataset, trainer, plans, steps, fold, CONFIGURATION, str(fold))
             target = model / f"predicted_by_fold_{fold}"
             place.predict(model, images / contrast, target, str(fold))
-            yield from dice(place, row, contrast, False, fold, target, model)
+            yield from dice(place, row, contrast, "none", fold, target, references, model)
         return
     dataset = RESAMPLED if row == "two channels" else DATASET
     model = place.train(dataset, trainer, plans, steps, fold, CONFIGURATION, str(fold))
-    for pairing in ("none", "relative"):
-        target = model / f"predicted_by_fold_{fold}_{pairing}"
+    tests = {"none": ("none", images, references), "its own": ("relative", images, references)}
+    if row != "two channels":
+        tests["another patient's"] = ("relative", *scans_to_predict(place, row, fold, is_mixed=True))
+    for companion, (pairing, images, references) in tests.items():
+        target = model / f"predicted_by_fold_{fold}_{companion.replace(' ', '_')}"
         place.command(
             "rl_nnunet_predict", "-m", str(model), "-i", str(images), "-o", str(target), "-f", str(fold), "--pairing",
             pairing, "-device", place.device, "-npp", "0", "-nps", "0", "--overwrite",
         )  # fmt: skip
         for contrast in FILES:
-            yield from dice(place, row, contrast, pairing != "none", fold, target / contrast, model)
+            yield from dice(place, row, contrast, companion, fold, target / contrast, references, model)
 
 
 def dice(
-    place: Workplace, row: str, contrast: str, has_companion: bool, fold: int, predictions: Path, model: Path
+    place: Workplace,
+    row: str,
+    contrast: str,
+    companion: str,
+    fold: int,
+    predictions: Path,
+    references: Path,
+    model: Path,
 ) -> Iterator[dict[str, Any]]:
     """Yield the Dice of each scan of a contrast."""
-    table = place.dice(place.root / "references" / str(fold) / contrast, predictions, model)
-    for patient, structures in table.iterrows():
+    table = place.dice(references / contrast, predictions, model)
+    for case, structures in table.iterrows():
         yield {
-            "row": row, "companion": "with" if has_companion else "without", "contrast": contrast, "fold": fold,
-            "patient": patient, **structures, "mean": structures.mean(),
+            "row": row, "companion": companion, "contrast": contrast, "fold": fold, "case": case, **structures,
+            "mean": structures.mean(),
         }  # fmt: skip
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
     """Return the mean over patients per row and contrast, and its SD over the folds."""
     groups = ["row", "companion", "contrast"]
-    values = results.drop(columns=["patient", "steps", "fold"]).groupby(groups, sort=False).mean()
+    values = results.drop(columns=["case", "steps", "fold"]).groupby(groups, sort=False).mean()
     folds = results.groupby([*groups, "fold"], sort=False)["mean"].mean()
     values["SD of the folds"] = folds.groupby(groups, sort=False).std(ddof=1)
-    values.index = [f"{row}, {companion} companion: {contrast}" for row, companion, contrast in values.index]
+    values.index = [f"{row}, companion: {companion}: {contrast}" for row, companion, contrast in values.index]
     return values
 
 

@@ -6,8 +6,8 @@ After RL-U2Net (Qu and Zhao, arXiv 2508.02557), with nnU-Net's own encoders and 
                           stem_MR -+- encoder - XAlign per stage - decoder
                                                                    +- logits_MR
 
-The paper has a decoder for each branch. Ours share it, as they share the encoder (`shared_decoder`): a decoder of one's
-own learns from the labels of its branch alone (docs/benchmarks.md).
+The paper has a decoder for each branch. Branches of unpaired data share ours, as they share the encoder
+(`shared_decoder`): a decoder of one's own learns from the labels of its branch alone (docs/benchmarks.md).
 
 A branch whose patch is blank is left out: no stem, encoder, alignment or decoder runs for it. Hence one network serves
 one modality, the other, and both. The network is described by plain keyword arguments that a JSON plan can carry.
@@ -90,7 +90,7 @@ class RLU2Net(nn.Module):
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
     shared_decoder : bool
-        Whether all branches share one decoder, as planners plan it; or have one each, as in the paper.
+        Whether all branches share one decoder, as it is planned for unpaired data, or have one each, as in the paper.
     branch_normalization : bool
         Whether the normalizations of the shared encoder have a scale and a shift per branch (see
         `rl_nnunet.networks.branch_normalization`).

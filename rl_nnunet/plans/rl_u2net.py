@@ -104,7 +104,7 @@ def branch_arguments(
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
         "branch_dropout": 0.0 if layout.is_paired else BRANCH_DROPOUT,
-        "shared_decoder": True,
+        "shared_decoder": not layout.is_paired,
         "branch_normalization": False,
         "xalign": asdict(XAlignConfig()),
     }
@@ -126,10 +126,11 @@ class RLU2NetPlan(NetworkPlan):
     def describe(self, arguments: Mapping[str, Any], data: PlannedData) -> list[str]:
         """Name the branches, and the statistics that count zeros."""
         layout, properties = data.layout, data.plans["foreground_intensity_properties_per_channel"]
+        decoders = "one decoder for all" if arguments["shared_decoder"] else "a decoder for each"
         stock_class = data.entry["architecture"]["network_class_name"].rsplit(".", 1)[-1]
         messages = [
             f"The plans are {data.plans['plans_name']}, which know no branches. Derived: a stem for each of "
-            f"{', '.join(layout.names)}, one encoder (that of {stock_class}) and one decoder for all, XAlign at stages "
+            f"{', '.join(layout.names)}, one encoder (that of {stock_class}) and {decoders}, XAlign at stages "
             f"{arguments['aligned_stages']}. Patch and batch size were planned for a single branch; the network needs "
             f"about {len(layout.branches)} times the memory. RLXAlignPlanner plans for it."
         ]
