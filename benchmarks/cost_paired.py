@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from contextlib import redirect_stdout
 from itertools import cycle
 from pathlib import Path
 from statistics import median
@@ -61,7 +62,9 @@ class PairedContestant(Contestant):
         trainer, plans_name = TRAINERS[name]
         plans = read_preprocessed(place, data.dataset, plans_name)
         super().__init__(place, data.dataset, trainer, plans, data.configuration)
-        self.trainer.current_epoch = self.trainer.num_epochs - 1
+        self.trainer.num_epochs = 1  # whose first epoch is in the second phase of those that have two
+        with open(place.root / "log.txt", "a") as log, redirect_stdout(log):
+            self.trainer.on_train_epoch_start()
         torch.manual_seed(0)
         self.batches = cycle([self._make_batch() for _ in range(BATCHES)])
 
