@@ -32,6 +32,10 @@ WAITS = "called a synchronizing CUDA operation"
 """In the warnings of ``torch.cuda.set_sync_debug_mode``."""
 
 
+NO_TABLES = ("{", "perform_everything_on_device", *"0123456789")
+"""How lines of the logs begin that are for files and not for people: JSON, a note of nnU-Net's, commands with the time."""
+
+
 class Part(NamedTuple):
     """A command, and the seconds that it may take."""
 
@@ -117,8 +121,8 @@ def run(part: Part, root: Path, device: str) -> str:
     result = "done" if code == 0 else f"FAILED ({code})"
     print(f"{part.name}: {result}, {time.monotonic() - start:.0f} s, {log}", flush=True)
     if code == 0:
-        tables = [line for line in log.read_text().splitlines() if not line[:2].isdigit()]
-        print("\n".join(tables[-25:]), flush=True)
+        said = [line for line in log.read_text().splitlines() if not line.startswith(NO_TABLES)]
+        print("\n".join(said[-25:]), flush=True)
     return result
 
 

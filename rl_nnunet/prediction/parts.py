@@ -75,6 +75,7 @@ class _Shown:
         self._ended: set[str] = set()
 
     def update(self) -> None:
+        """Look at the logs: of a part that runs, all cases that it has begun are done but the last."""
         done = 0
         for job in self.jobs:
             _, *lines = job.log.read_text(encoding="utf-8").splitlines() if job.log.is_file() else [""]
