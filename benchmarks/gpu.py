@@ -33,7 +33,7 @@ WAITS = "called a synchronizing CUDA operation"
 
 
 NO_TABLES = ("{", "perform_everything_on_device", *"0123456789")
-"""How lines of the logs begin that are for files and not for people: JSON, a note of nnU-Net's, commands with the time."""
+"""How lines of the logs begin that are not for people: JSON, a note of nnU-Net's, commands with the time."""
 
 
 class Part(NamedTuple):
@@ -87,7 +87,6 @@ def count_waits(root: Path, device: str) -> None:
     from workflow import Workplace
 
     def waits(contestant: Contestant) -> int:
-        contestant.trainer.on_train_epoch_start()
         contestant.warm_up()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -100,7 +99,8 @@ def count_waits(root: Path, device: str) -> None:
 
     hearts, tumors = (Workplace(root / folder, device) for folder in ("hearts", "tumors"))
     os.environ.update(hearts.variables)
-    print(f"RLXAlignTrainer, unpaired: {waits(UnpairedContestant(hearts, Size(8, 32, 'small'), 2, ours=True))}")
+    unpaired = UnpairedContestant(hearts, Size(8, 32, "small"), 2, ours=True)
+    print(f"RLXAlignTrainer, unpaired: {waits(unpaired)}")
     os.environ.update(tumors.variables)
     for name in TRAINERS:
         print(f"{name}: {waits(PairedContestant(tumors, DATA['phantom'], name))}", flush=True)
