@@ -1,10 +1,11 @@
-"""All that has to be looked at on a GPU, in one command of about ten minutes.
+"""All that has to be looked at on a GPU, in one command, made for ten minutes.
 
 - what RL-U2Net and the paired trainers cost, under AMP, with and without ``torch.compile`` (``cost.py``,
   ``cost_paired.py``);
 - how often CUDA itself says that a training step makes the host wait, beside what the tests count on a CPU;
 - two ranks that share the GPU: equal after 20 steps, though one lacks a branch (a test, with gloo in NCCL's place);
-- with ``RL_NNUNET_DATA``, both data sets of the benchmarks on held-out cases, trained for equal time.
+- with ``RL_NNUNET_DATA``, both data sets of the benchmarks on held-out cases, on their small plans: MyoPS for equal
+  time (by the ratio of steps on a CPU), MS-CMRSeg on equal patches.
 
 Each part has a log in the folder and a time after which it is ended; what failed is named at the end. ``-device cpu
 --small`` tries the script itself.

@@ -167,7 +167,7 @@ class RLU2Net(nn.Module):
 
         To the shared encoder, equal anatomy then looks alike from the start, as it does to a network that takes all
         branches for one kind of scan; what differs between them, the stems learn. With two or four labelled patients in
-        one branch, that is worth one to three points of Dice (docs/benchmarks.md).
+        one branch, that is worth four points of Dice, in two seeds (docs/benchmarks.md).
         """
         first: dict[int, nn.Module] = {}
         for stem, channels in zip(self.stems, self.branches, strict=True):
