@@ -57,7 +57,7 @@ def predict_in_parts(
         shown = _Shown(jobs, names, bar)
         failed = run_jobs(jobs, where, watch=shown.update)
     if failed:
-        raise InputError(" ".join(shown.reasons[job.name] for job in failed))
+        raise InputError(" ".join(dict.fromkeys(shown.reasons[job.name] for job in failed)))  # often the same
 
 
 def part_of(words: Sequence[str], part: int, parts: int, log: Path) -> Job:
@@ -84,6 +84,16 @@ class _Shown:
             done += begun if ended else max(0, begun - 1)
             if ended and job.name not in self._ended:
                 self._ended.add(job.name)
-                self.reasons[job.name] = job.last_words()
+                self.reasons[job.name] = _reason(job, lines)
                 self.bar.write("\n".join((f"{job.place}:", *lines)))
         self.bar.update(done - self.bar.n)
+
+
+def _reason(job: Job, lines: Sequence[str]) -> str:
+    """Return the sentence of a part that failed; one that was killed has none."""
+    if lines and lines[-1].startswith("Error: "):
+        return job.last_words()
+    return (
+        f"The process on {job.place} ended without a word, most likely because the memory ran out; go on with "
+        "--continue_prediction, and a smaller -npp or -nps."
+    )

@@ -58,6 +58,16 @@ def test_a_part_that_fails_stops_no_other(shell, tmp_path):
     assert (tmp_path / "done_1").exists()
 
 
+def test_one_sentence_for_what_fails_on_all_devices(shell):
+    with pytest.raises(InputError, match=r"^the model is damaged.$"):
+        predict_in_parts(['echo "Error: the model is damaged." >&2; exit 2'], NAMES, devices(2), allow_tqdm=False)
+
+
+def test_a_part_that_is_killed(shell):
+    with pytest.raises(InputError, match=r"^The process on GPU 0 ended without a word, .* go on with --continue_pred"):
+        predict_in_parts(['echo "p0: CT"; kill -9 $$'], NAMES, devices(1), allow_tqdm=False)
+
+
 def test_words_of_a_part(tmp_path):
     job = part_of(["rl_nnunet_predict", "-i", "images", "-num_parts", "2"], 3, 4, tmp_path / "log")
     before, after = job.words()
