@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -113,11 +114,13 @@ def run(part: Part, root: Path, device: str) -> str:
     log = root / f"{part.name.replace(' ', '_')}.log"
     environment = {**os.environ, "RL_NNUNET_TEST_DEVICE": "cuda:0" if device == "cuda" else "cpu"}
     with log.open("w") as stream:
+        process = subprocess.Popen(
+            part.words, cwd=HERE, env=environment, stdout=stream, stderr=stream, start_new_session=True
+        )
         try:
-            code = subprocess.run(
-                part.words, cwd=HERE, env=environment, stdout=stream, stderr=stream, timeout=part.seconds
-            ).returncode
+            code = process.wait(part.seconds)
         except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # with the trainings that it has started
             code = f"ended after {part.seconds} s"
     result = "done" if code == 0 else f"FAILED ({code})"
     print(f"{part.name}: {result}, {time.monotonic() - start:.0f} s, {log}", flush=True)

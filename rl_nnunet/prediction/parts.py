@@ -6,7 +6,7 @@ Each device has a process of its own, which is the same command with ``-num_part
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -54,7 +54,7 @@ def predict_in_parts(
             part_of(words, part + parts * index, parts * len(where), Path(folder, f"part_{index}.log"))
             for index in range(len(where))
         ]
-        shown = _Shown(jobs, names, bar)
+        shown = _Shown({job.name: names[index :: len(where)] for index, job in enumerate(jobs)}, jobs, bar)
         failed = run_jobs(jobs, where, watch=shown.update)
     if failed:
         raise InputError(" ".join(dict.fromkeys(shown.reasons[job.name] for job in failed)))  # often the same
@@ -69,19 +69,23 @@ def part_of(words: Sequence[str], part: int, parts: int, log: Path) -> Job:
 class _Shown:
     """Moves the bar, and prints what a part has printed once it has ended: two at a time could not be read."""
 
-    def __init__(self, jobs: Sequence[Job], names: Sequence[str], bar: tqdm) -> None:
-        self.jobs, self.names, self.bar = jobs, set(names), bar
+    def __init__(self, cases: Mapping[str, Sequence[str]], jobs: Sequence[Job], bar: tqdm) -> None:
+        self.cases, self.jobs, self.bar = cases, jobs, bar
         self.reasons: dict[str, str] = {}
         self._ended: set[str] = set()
 
     def update(self) -> None:
-        """Look at the logs: of a part that runs, all cases that it has begun are done but the last."""
+        """Look at the logs: of a part that runs, all cases that it has begun are done but the last.
+
+        One that has ended is done with all of its cases: some may have been there already, or have failed.
+        """
         done = 0
         for job in self.jobs:
             _, *lines = job.log.read_text(encoding="utf-8").splitlines() if job.log.is_file() else [""]
-            begun = len({line.split(": ")[0] for line in lines} & self.names)
+            own = self.cases[job.name]
+            begun = len({line.split(": ")[0] for line in lines} & set(own))
             ended = job.state in (DONE, FAILED)
-            done += begun if ended else max(0, begun - 1)
+            done += len(own) if ended else max(0, begun - 1)
             if ended and job.name not in self._ended:
                 self._ended.add(job.name)
                 self.reasons[job.name] = _reason(job, lines)
