@@ -1,7 +1,8 @@
 """Folds side by side on the CPU, and one after the other.
 
-Two folds of phantom hearts are trained by `rl_nnunet_train_folds`, on `cpu` with all cores, then on `cpu cpu` with half
-of them each. The figures mean something on a machine that does nothing else.
+Two folds of phantom hearts are trained by `rl_nnunet_train_folds`: on `cpu` with one core, on `cpu` with all cores, and
+on `cpu cpu` with half of them each. The first and the last tell how the queue scales on two cores; the second is what a
+user would do without it. The figures mean something on a machine that does nothing else.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+
+from rl_nnunet.supervised import CPU_COUNT_VARIABLE
 
 TRAINER = "RLXAlignTrainerNoXAlign_1epoch"
 
@@ -33,10 +36,13 @@ def main() -> None:
     environment["nnUNet_n_proc_DA"] = "0"
     model = ("-d", 501, "-c", "3d_fullres", "-tr", args.trainer, "-p", "RLXAlignSmallPlans", "-f", 0, 1)
     print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", flush=True)
-    for devices in (("cpu",), ("cpu", "cpu")):
+    one_core = {CPU_COUNT_VARIABLE: "1", "OMP_NUM_THREADS": "1"}
+    for cores, devices in ((one_core, ("cpu",)), ({}, ("cpu",)), ({}, ("cpu", "cpu"))):
         start = time.monotonic()
-        run(environment, "rl_nnunet_train_folds", *model, "--overwrite", "--devices", *devices)
-        print(f"{' '.join(devices)}: {time.monotonic() - start:.0f} s")
+        run(environment | cores, "rl_nnunet_train_folds", *model, "--overwrite", "--devices", *devices)
+        print(
+            f"{' '.join(devices)}, {'one core' if cores else 'all cores'}: {time.monotonic() - start:.0f} s", flush=True
+        )
 
 
 def run(environment: dict[str, str], name: str, *words: object) -> None:

@@ -43,5 +43,6 @@ class ClassificationTrainer(ClassificationTraining, AgentTraining, AbsentChannel
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Return Adam with nnU-Net's schedule."""
-        optimizer = torch.optim.Adam(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        weights, decay = self.network.parameters(), self.weight_decay
+        optimizer = torch.optim.Adam(weights, self.initial_lr, weight_decay=decay, fused=True)
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)

@@ -22,7 +22,8 @@ class AdamW:
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, PolyLRScheduler]:
         """Return AdamW for all parameters; those of agents that learn by themselves get no gradient here."""
         self.initial_lr = LEARNING_RATE  # which nnU-Net reports
-        optimizer = torch.optim.AdamW(self.network.parameters(), LEARNING_RATE, weight_decay=self.weight_decay)
+        weights = self.network.parameters()
+        optimizer = torch.optim.AdamW(weights, LEARNING_RATE, weight_decay=self.weight_decay, fused=True)
         return optimizer, PolyLRScheduler(optimizer, LEARNING_RATE, self.num_epochs)
 
 
