@@ -6,9 +6,10 @@ agents are measured. On held-out hearts is reported
 - how often the most probable rotation is the right one (chance: 1 in 24), for the contextual and for the paper's global
   policy;
 - the Dice of the MR, mean over structures and hearts, with its CT beside it and alone. The policy ``none`` is the
-  network without RL-XAlign, whose branches do not see each other. All train for the same time.
+  network without RL-XAlign, whose branches do not see each other; ``printed`` is the contextual policy behind the paper's
+  attention, which does not know positions. All train for the same time.
 
-    python benchmarks/turned_scans.py --minutes 4 --noise 50 100 200 --policies contextual none --seeds 0 1 2
+    python benchmarks/turned_scans.py --minutes 8 --noise 200 --policies contextual printed none --seeds 0 1 2
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,7 +47,14 @@ from rl_nnunet.training.schedules import LEARNING_RATE
 
 SIZE = 32
 CLASSES = 7
-FEATURES = (16, 32, 64)
+FEATURES = (8, 16, 32)
+POLICIES: dict[str, dict[str, Any]] = {
+    "contextual": {},
+    "global": {"xalign": {"policy": "global"}},
+    "printed": {"xalign": {"position_bias": False}},
+    "none": {"aligned_stages": [], "windows": [], "turnable_axes": []},
+}
+"""Entries of the plans."""
 BATCH_SIZE = 2
 
 
@@ -75,10 +84,8 @@ def make_network(policy: str) -> RLU2Net:
         "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
         **branch_arguments(layout, (0.0, 0.0), strides, (1.0,) * 3, (SIZE,) * 3),
     }  # fmt: skip
-    if policy == "none":
-        arguments |= {"aligned_stages": [], "windows": [], "turnable_axes": []}
-    else:
-        arguments["xalign"]["policy"] = policy
+    for name, value in POLICIES[policy].items():
+        arguments[name] = arguments[name] | value if isinstance(value, dict) else value
     return get_network_from_plans(
         RLU2NetPlan.network_class, arguments, ("conv_op", "norm_op", "nonlin"), 2, CLASSES + 1, deep_supervision=True
     )
@@ -200,7 +207,7 @@ def main() -> None:
     """Train and test each policy at each noise level; print a row for each as it is done, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=12, help="training time of each network (default: 12)")
-    parser.add_argument("--policies", nargs="+", default=["contextual", "global"])
+    parser.add_argument("--policies", nargs="+", default=["contextual", "none"], choices=list(POLICIES))
     parser.add_argument("--hearts", type=int, default=64, help="training hearts (default: 64)")
     parser.add_argument("--held_out", type=int, default=64, help="held-out hearts, one turn each (default: 64)")
     parser.add_argument("--noise", type=float, nargs="+", default=[50], help="SD of the MR's noise (default: 50)")

@@ -14,6 +14,12 @@ class RLXAlignTrainerNoCMA(RLXAlignTrainer):
     settings = replace(RLXAlignTrainer.settings, architecture={"xalign": {"cross_modal_attention": False}})
 
 
+class RLXAlignTrainerNoPositions(RLXAlignTrainer):
+    """With the attention as the paper prints it, which does not know positions."""
+
+    settings = replace(RLXAlignTrainer.settings, architecture={"xalign": {"position_bias": False}})
+
+
 class RLXAlignTrainerNoXAlign(RLXAlignTrainer):
     """Without RL-XAlign: the branches share the encoder and do not see each other."""
 

@@ -53,6 +53,7 @@ from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerNoAGWD,
     RLXAlignTrainerNoAuxLoss,
     RLXAlignTrainerNoCMA,
+    RLXAlignTrainerNoPositions,
     RLXAlignTrainerNoXAlign,
     RLXAlignTrainerSeparateDecoders,
 )
@@ -65,6 +66,7 @@ TRAINERS = (
     RLXAlignTrainer,
     RLXAlignTrainerNoXAlign,
     RLXAlignTrainerNoCMA,
+    RLXAlignTrainerNoPositions,
     RLXAlignTrainerNoAuxLoss,
     RLXAlignTrainerNoAGWD,
     RLXAlignTrainerLossWeightAgent,

@@ -4,6 +4,13 @@ The main branch asks (queries), the auxiliary branch answers (keys and values), 
 "1D convolutions" on the flattened windows are 1x1 projections of the channels. Equation 4 as printed has one head;
 we split the channels into heads of a fixed width, as every attention since Vaswani et al. does (``num_heads=1`` is the
 printed form).
+
+**Where an answer comes from.** Attention as printed does not know positions: the voxels of an auxiliary window can be
+shuffled, and the answer is the same. What the auxiliary branch shows *here* cannot get through, only what it shows
+somewhere in the window, 16 x 16 x 16 voxels of the image at a stride of 4. Hence the relative position bias of
+Swin transformers (Liu et al., ICCV 2021, eq. 4): a learnt number per head and offset is added to the scores. Ours does
+not start at zero but at ``-LOCALITY * squared offset``, so that at first every voxel is answered by its own place and
+its neighbors, as a convolution would.
 """
 
 from __future__ import annotations
@@ -14,6 +21,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+LOCALITY = 2.0
+"""How fast the position bias falls at the start: with 2 and scores of zero, half of the attention is on the same place,
+whatever the window."""
 
 
 def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
@@ -49,6 +60,17 @@ def merge_windows(tokens: Tensor, window: Sequence[int], spatial: Sequence[int])
     return x.permute(order).reshape(-1, channels, *spatial)
 
 
+def relative_offsets(window: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Return all offsets (offsets, axes) between two voxels of a window, and the index of the one from query to key.
+
+    The index is (voxels, voxels), in the order of `partition_windows`.
+    """
+    axes = [torch.arange(size) for size in window]
+    places = torch.cartesian_prod(*axes).view(-1, len(window))
+    offsets, index = (places[None] - places[:, None]).flatten(0, 1).unique(dim=0, return_inverse=True)
+    return offsets, index.view(len(places), len(places))
+
+
 class CrossModalAttention(nn.Module):
     """Windowed attention from a main to an auxiliary feature map.
 
@@ -60,12 +82,22 @@ class CrossModalAttention(nn.Module):
         Window per spatial axis in voxels. Maps that it does not divide are padded, and the padding is masked.
     head_channels : int
         Channels per attention head; reduced to a divisor of `channels` where it is none.
+    position_bias : bool
+        Whether the scores have a learnt bias per head and offset; False is the printed form.
     """
 
-    def __init__(self, channels: int, window: Sequence[int], head_channels: int = 32) -> None:
+    def __init__(
+        self, channels: int, window: Sequence[int], head_channels: int = 32, *, position_bias: bool = True
+    ) -> None:
         super().__init__()
         self.window = tuple(window)
         self.num_heads = channels // math.gcd(channels, head_channels)
+        self.position_bias = None
+        if position_bias:
+            offsets, index = relative_offsets(self.window)
+            self.register_buffer("offset_index", index, persistent=False)
+            start = -LOCALITY * offsets.square().sum(1).float()
+            self.position_bias = nn.Parameter(start.repeat(self.num_heads, 1))
         self.query = nn.Linear(channels, channels)
         self.key_value = nn.Linear(channels, 2 * channels)
         self.output = nn.Linear(channels, channels)
@@ -88,13 +120,21 @@ class CrossModalAttention(nn.Module):
         query = self._heads(self.query(partition_windows(padded_main, self.window)))
         auxiliary_windows = partition_windows(pad_to_windows(auxiliary, self.window), self.window)
         key, value = (self._heads(t) for t in self.key_value(auxiliary_windows).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self._mask(main))
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=self._added_scores(main, query.dtype))
         tokens = self.output(attended.transpose(1, 2).flatten(2))
         merged = merge_windows(tokens, self.window, padded_main.shape[2:])
         return merged[(..., *(slice(size) for size in spatial))]
 
     def _heads(self, tokens: Tensor) -> Tensor:
         return tokens.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def _added_scores(self, x: Tensor, dtype: torch.dtype) -> Tensor | None:
+        """Return what is added to the scores: the bias (1, heads, voxels, voxels), and minus infinity for padding."""
+        mask = self._mask(x)
+        if self.position_bias is None:
+            return mask
+        bias = self.position_bias.to(dtype)[:, self.offset_index][None]
+        return bias if mask is None else bias.masked_fill(~mask, -math.inf)
 
     def _mask(self, x: Tensor) -> Tensor | None:
         """Return which keys are voxels and not padding, (B * windows, 1, 1, voxels), or None without padding."""
