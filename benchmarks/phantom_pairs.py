@@ -1,14 +1,14 @@
-"""Two scans of one phantom patient on different grids: is a noisy MR segmented better beside its CT?
+"""Two scans of one phantom patient on different grids: what a noisy MR gains from its CT.
 
 CT and MR of 32 phantom hearts, each scan with a spacing, an origin and an axis order of its own; 24 hearts train, eight
 are held out. 3D, one patch size, encoder and decoder for all rows:
 
 - ``two channels``: stock nnU-Net on zero-filled channels, which sees every scan alone;
-- ``RLXAlignTrainer`` and its ablations on ``--same_patient`` data: companions of the same patient in half of the samples.
+- ``RLXAlignTrainer`` and its ablations on ``--same_patient`` data: in half of the samples, one patient's two scans.
 
 All are tested on each scan alone, those of two branches also with the patient's other scan, and with another patient's,
-which tells what the network sees in a companion from what it gains by any second scan. With ``--turned``, the content of
-each MR is turned by a random rotation of the cube, which its header does not tell. A finished run (row, seed) is not
+which tells what the network sees in a companion from what it gains by any second scan. With ``--turned``, the content
+of each MR is turned by a random rotation of the cube, which its header does not tell. A finished run (row, seed) is not
 repeated, and a stopped one goes on.
 
     python benchmarks/phantom_pairs.py -o FOLDER --noise 200 --seeds 0 1 2

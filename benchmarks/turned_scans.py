@@ -6,8 +6,8 @@ agents are measured. On held-out hearts is reported
 - how often the most probable rotation is the right one (chance: 1 in 24), for the contextual and for the paper's global
   policy;
 - the Dice of the MR, mean over structures and hearts, with its CT beside it and alone. The policy ``none`` is the
-  network without RL-XAlign, whose branches do not see each other; ``printed`` is the contextual policy behind the paper's
-  attention, which does not know positions. All train for the same time.
+  network without RL-XAlign, whose branches do not see each other; ``printed`` is the contextual policy behind the
+  paper's attention, which does not know positions. All train for the same time.
 
     python benchmarks/turned_scans.py --minutes 8 --noise 200 --policies contextual printed none --seeds 0 1 2
 """

@@ -16,8 +16,8 @@ auxiliary branches it is also the mean over them (the paper has two branches).
 Fusion (eq. 7): ``fused = g * aligned + (1 - g) * main``. In the paper g is a preset lambda (`fusion="fixed"`); by
 default it is learnt per channel and starts near zero (`fusion="gated"`), so that alignment cannot cost at the start.
 Res-Fusion is not specified in the paper beyond its name; ours is ``fused + block([main, aligned])`` with a residual
-block whose last normalization starts at zero. The block gets the aligned map itself, not what the gate has left of it: a
-gate that starts near zero hands on a twentieth, and it hardly moves (after 1,300 steps of AdamW, it was where it had
+block whose last normalization starts at zero. The block gets the aligned map itself, not what the gate has left of it:
+a gate that starts near zero hands on a twentieth, and it hardly moves (after 1,300 steps of AdamW, it was where it had
 begun).
 """
 
