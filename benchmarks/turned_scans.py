@@ -9,7 +9,11 @@ agents are measured. On held-out hearts is reported
   network without RL-XAlign, whose branches do not see each other; ``printed`` is the contextual policy behind the
   paper's attention, which does not know positions. All train for the same time.
 
+``--data blobs`` asks the question of what the CT can tell in its purest form: two ellipses in a square, whose MR is
+little but noise (SD in units of the contrast), turned by quarters.
+
     python benchmarks/turned_scans.py --minutes 8 --noise 200 --policies contextual printed none --seeds 0 1 2
+    python benchmarks/turned_scans.py --data blobs --minutes 1.5 --noise 4 --policies contextual printed none
 """
 
 from __future__ import annotations
@@ -48,6 +52,8 @@ from rl_nnunet.training.schedules import LEARNING_RATE
 SIZE = 32
 CLASSES = 7
 FEATURES = (8, 16, 32)
+Scans = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Normalized CT, MR and labels of a patient, each (1, *spatial), unturned."""
 POLICIES: dict[str, dict[str, Any]] = {
     "contextual": {},
     "global": {"xalign": {"policy": "global"}},
@@ -55,11 +61,12 @@ POLICIES: dict[str, dict[str, Any]] = {
     "none": {"aligned_stages": [], "windows": [], "turnable_axes": []},
 }
 """Entries of the plans."""
-BATCH_SIZE = 2
+BATCH_SIZES = {2: 8, 3: 2}
+"""By dimension."""
 
 
-def make_hearts(count: int, first_seed: int, noise: float) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
-    """Return normalized CT, MR and labels of `count` hearts, each (1, 32, 32, 32), unturned."""
+def make_hearts(count: int, first_seed: int, noise: float) -> list[Scans]:
+    """Return the scans of `count` hearts."""
     config = HeartPhantomConfig(mr_noise=noise)
     hearts = []
     for seed in tqdm(range(first_seed, first_seed + count), desc="hearts"):
@@ -71,18 +78,35 @@ def make_hearts(count: int, first_seed: int, noise: float) -> list[tuple[torch.T
     return hearts
 
 
-def make_network(policy: str) -> RLU2Net:
+def make_blobs(count: int, first_seed: int, noise: float) -> list[Scans]:
+    """Return the scans of `count` squares with two ellipses, whose MR is inverted."""
+    blobs, generator = [], torch.Generator().manual_seed(first_seed)
+    rows, columns = torch.meshgrid(*[torch.arange(SIZE, dtype=torch.float32)] * 2, indexing="ij")
+    for _ in range(count):
+        labels = torch.zeros(SIZE, SIZE)
+        for label in (1, 2):
+            y, x = SIZE / 4 + SIZE / 2 * torch.rand(2, generator=generator)
+            height, width = 3 + 4 * torch.rand(2, generator=generator)
+            labels[((rows - y) / height) ** 2 + ((columns - x) / width) ** 2 < 1] = label
+        spread = torch.randn(2, SIZE, SIZE, generator=generator)
+        ct, mr = 1.5 * labels + 0.3 * spread[0], noise * spread[1] - labels
+        blobs.append(((ct - ct.mean())[None] / ct.std(), (mr - mr.mean())[None] / mr.std(), labels.short()[None]))
+    return blobs
+
+
+def make_network(policy: str, dimension: int) -> RLU2Net:
     """Build the network from plan entries, as nnU-Net would."""
-    stages = len(FEATURES)
-    strides = [[1] * 3] + [[2] * 3] * (stages - 1)
+    stages, cube = len(FEATURES), (1,) * dimension
+    strides = [[1] * dimension] + [[2] * dimension] * (stages - 1)
     layout = BranchLayout((Branch("CT", (0,)), Branch("MRI", (1,))), "unpaired")
     arguments = {
-        "n_stages": stages, "features_per_stage": FEATURES, "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3] * 3] * stages, "strides": strides, "n_blocks_per_stage": (1, 2, 2)[:stages],
+        "n_stages": stages, "features_per_stage": FEATURES, "conv_op": f"torch.nn.modules.conv.Conv{dimension}d",
+        "kernel_sizes": [[3] * dimension] * stages, "strides": strides, "n_blocks_per_stage": (1, 2, 2)[:stages],
         "n_conv_per_stage_decoder": [1] * (stages - 1), "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d", "norm_op_kwargs": {"eps": 1e-5, "affine": True},
+        "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dimension}d",
+        "norm_op_kwargs": {"eps": 1e-5, "affine": True},
         "nonlin": "torch.nn.LeakyReLU", "nonlin_kwargs": {"inplace": True},
-        **branch_arguments(layout, (0.0, 0.0), strides, (1.0,) * 3, (SIZE,) * 3),
+        **branch_arguments(layout, (0.0, 0.0), strides, cube, (SIZE,) * dimension),
     }  # fmt: skip
     for name, value in POLICIES[policy].items():
         arguments[name] = arguments[name] | value if isinstance(value, dict) else value
@@ -105,19 +129,21 @@ def make_loss() -> BranchedLoss:
     return BranchedLoss(*terms, BranchTargets(2, are_joined=True), *weights, AlignmentLossConfig())
 
 
-def draw_batch(hearts: list, generator: np.random.Generator, size: int) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+def draw_batch(
+    hearts: list[Scans], generator: np.random.Generator, size: int
+) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
     """Return data, targets (CT's labels, then MR's) and the rotations by which the MR were turned."""
-    data, target, drawn = [], [], []
+    data, target, drawn, dimension = [], [], [], hearts[0][0].ndim - 1
     for heart in generator.integers(len(hearts), size=size):
         ct, mr, labels = hearts[heart]
-        rotation = int(generator.integers(len(rotation_matrices(3))))
-        data.append(torch.cat((ct, rotate(mr, rotation, 3))))
-        target.append(torch.cat((labels, rotate(labels, rotation, 3))))
+        rotation = int(generator.integers(len(rotation_matrices(dimension))))
+        data.append(torch.cat((ct, rotate(mr, rotation, dimension))))
+        target.append(torch.cat((labels, rotate(labels, rotation, dimension))))
         drawn.append(rotation)
     return torch.stack(data), torch.stack(target), drawn
 
 
-def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
+def train(network: RLU2Net, hearts: list[Scans], minutes: float, seed: int) -> int:
     """Train network and agents for some CPU time; return the number of steps."""
     loss = make_loss()
     ppo, cpu = RLXAlignTrainer.settings.ppo, torch.device("cpu")
@@ -128,7 +154,7 @@ def train(network: RLU2Net, hearts: list, minutes: float, seed: int) -> int:
     start, steps = time.monotonic(), 0
     with tqdm(total=round(minutes * 60), unit="s", desc="training") as bar:
         while (elapsed := time.monotonic() - start) < minutes * 60:
-            data, target, _ = draw_batch(hearts, generator, BATCH_SIZE)
+            data, target, _ = draw_batch(hearts, generator, BATCH_SIZES[hearts[0][0].ndim - 1])
             scales = [target] + [
                 F.interpolate(target.float(), scale_factor=0.5**i, mode="nearest-exact").short()
                 for i in range(1, len(FEATURES) - 1)
@@ -163,8 +189,8 @@ def report_of(
 
 
 @torch.no_grad()
-def test(network: RLU2Net, hearts: list, seed: int) -> dict[str, float]:
-    """Return how often the most probable rotation is right, and the Dice of the MR with its CT and alone."""
+def test(network: RLU2Net, hearts: list[Scans], seed: int) -> dict[str, float]:
+    """Return how often the most probable rotation is right, and the Dice of CT and MR together and of the MR alone."""
     network.eval()
     network.decoder.deep_supervision = False
     generator = np.random.default_rng(seed)
@@ -176,7 +202,8 @@ def test(network: RLU2Net, hearts: list, seed: int) -> dict[str, float]:
         paired = network.forward_branches(data)
         rows.append(
             {
-                "right": share_right(paired, rotation),
+                "right": share_right(paired, rotation, heart[0].ndim - 1),
+                "CT Dice": mean_dice(paired.logits[0], target[:, 0]),
                 "MR Dice with CT": mean_dice(paired.logits[1], target[:, 1]),
                 "MR Dice alone": mean_dice(network.forward_branches(alone).logits[1], target[:, 1]),
             }
@@ -184,13 +211,13 @@ def test(network: RLU2Net, hearts: list, seed: int) -> dict[str, float]:
     return pd.DataFrame(rows).mean().to_dict()
 
 
-def share_right(output: BranchOutput, rotation: int) -> float:
+def share_right(output: BranchOutput, rotation: int, dimension: int) -> float:
     """Return how often the most probable rotation is right, over stages and both directions; NaN without stages."""
     right = []
     for alignment in output.alignments:
         for (main, _), chosen in zip(alignment.context["branches"].tolist(), alignment.rotations, strict=True):
             # The MR was turned by `rotation`: a turned CT fits the MR, an MR turned back fits the CT.
-            right.append(chosen[0].item() == (inverse(rotation, 3) if main == 0 else rotation))
+            right.append(chosen[0].item() == (inverse(rotation, dimension) if main == 0 else rotation))
     return float(np.mean(right)) if right else np.nan
 
 
@@ -206,21 +233,22 @@ def mean_dice(logits: torch.Tensor, labels: torch.Tensor) -> float:
 def main() -> None:
     """Train and test each policy at each noise level; print a row for each as it is done, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", choices=("hearts", "blobs"), default="hearts")
     parser.add_argument("--minutes", type=float, default=12, help="training time of each network (default: 12)")
     parser.add_argument("--policies", nargs="+", default=["contextual", "none"], choices=list(POLICIES))
-    parser.add_argument("--hearts", type=int, default=64, help="training hearts (default: 64)")
-    parser.add_argument("--held_out", type=int, default=64, help="held-out hearts, one turn each (default: 64)")
+    parser.add_argument("--patients", type=int, help="for training (default: 64 hearts, 4000 blobs)")
+    parser.add_argument("--held_out", type=int, default=64, help="patients, one turn each (default: 64)")
     parser.add_argument("--noise", type=float, nargs="+", default=[50], help="SD of the MR's noise (default: 50)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     arguments = parser.parse_args()
     rows = []
     for noise in arguments.noise:
-        training = make_hearts(arguments.hearts, 0, noise)
-        held_out = make_hearts(arguments.held_out, 10_000, noise)
+        make, count, dimension = (make_hearts, 64, 3) if arguments.data == "hearts" else (make_blobs, 4000, 2)
+        training, held_out = make(arguments.patients or count, 0, noise), make(arguments.held_out, 10_000, noise)
         for seed in arguments.seeds:
             for policy in arguments.policies:
                 seed_everything(seed)
-                network = make_network(policy)
+                network = make_network(policy, dimension)
                 cpu = time.process_time()
                 steps = train(network, training, arguments.minutes, seed)
                 minutes = round((time.process_time() - cpu) / 60, 1)
