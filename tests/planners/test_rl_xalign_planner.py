@@ -48,7 +48,7 @@ def test_plans_carry_every_choice_and_build_the_network(small_plans, configurati
     assert arguments["branch_dropout"] == 0.25
     assert set(arguments["xalign"]) == {
         "selected_rotations", "fusion", "fusion_weight", "initial_gate", "policy", "cross_modal_attention",
-        "feeds",
+        "position_bias", "feeds",
     }  # fmt: skip
     assert len(arguments["windows"]) == len(arguments["turnable_axes"]) == len(arguments["aligned_stages"]) > 0
     assert all(len(window) == len(manager.patch_size) for window in arguments["windows"])
