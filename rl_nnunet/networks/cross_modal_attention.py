@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LOCALITY = 2.0
-"""How fast the position bias falls at the start: with 2 and scores of zero, half of the attention is on the same place,
-whatever the window."""
+"""How fast the position bias falls at the start: with 2 and scores of zero, half of the attention of a window in 3D is on
+the same place, the rest on its neighbors."""
 
 
 def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
@@ -63,12 +63,15 @@ def merge_windows(tokens: Tensor, window: Sequence[int], spatial: Sequence[int])
 def relative_offsets(window: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Return all offsets (offsets, axes) between two voxels of a window, and the index of the one from query to key.
 
-    The index is (voxels, voxels), in the order of `partition_windows`.
+    The index is (queries, keys), in the order of `partition_windows`.
     """
-    axes = [torch.arange(size) for size in window]
-    places = torch.cartesian_prod(*axes).view(-1, len(window))
-    offsets, index = (places[None] - places[:, None]).flatten(0, 1).unique(dim=0, return_inverse=True)
-    return offsets, index.view(len(places), len(places))
+    places = torch.cartesian_prod(*(torch.arange(w) for w in window)).view(-1, len(window))
+    offsets = torch.cartesian_prod(*(torch.arange(1 - w, w) for w in window)).view(-1, len(window))
+    index = torch.zeros(len(places), len(places), dtype=torch.long)
+    for axis, w in enumerate(window):
+        along = places[None, :, axis] - places[:, None, axis]
+        index = index * (2 * w - 1) + along + w - 1
+    return offsets, index
 
 
 class CrossModalAttention(nn.Module):
