@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 LOCALITY = 2.0
-"""How fast the position bias falls at the start: with 2 and scores of zero, half of the attention of a window in 3D is on
-the same place, the rest on its neighbors."""
+"""How fast the position bias falls at the start: with 2 and scores of zero, half of the attention of a window in 3D is
+on the same place, the rest on its neighbors."""
 
 
 def pad_to_windows(x: Tensor, window: Sequence[int]) -> Tensor:
