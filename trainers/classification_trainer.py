@@ -44,5 +44,5 @@ class ClassificationTrainer(ClassificationTraining, AgentTraining, AbsentChannel
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Return Adam with nnU-Net's schedule."""
         weights, decay = self.network.parameters(), self.weight_decay
-        optimizer = torch.optim.Adam(weights, self.initial_lr, weight_decay=decay, fused=True)
+        optimizer = torch.optim.Adam(weights, self.initial_lr, weight_decay=decay, fused=self.device.type == "cpu")
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)

@@ -94,7 +94,9 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
             return super().configure_optimizers()  # the policies' parameters have no gradient there
         is_gated, named = self.module.is_gated, self.module.named_parameters()
         trained = [p for name, p in named if is_gated or not name.startswith("policies.")]
-        optimizer = torch.optim.Adam(trained, self.initial_lr, weight_decay=self.weight_decay, fused=True)
+        optimizer = torch.optim.Adam(
+            trained, self.initial_lr, weight_decay=self.weight_decay, fused=self.device.type == "cpu"
+        )
         return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
 
     # ---- steps -----------------------------------------------------------------------------------------------------

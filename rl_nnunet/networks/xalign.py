@@ -150,7 +150,7 @@ class ResidualFusion(nn.Module):
             self.gate_logit = nn.Parameter(start.repeat(channels))
         self.fixed_weight = config.fusion_weight if config.fusion == "fixed" else None
         without_nonlin = {**block_options, "nonlin": None, "nonlin_kwargs": None}
-        self.block = nn.Sequential(
+        self.residual = nn.Sequential(
             ConvDropoutNormReLU(input_channels=2 * channels, output_channels=channels, kernel_size=1, stride=1,
                                 **block_options),
             ConvDropoutNormReLU(input_channels=channels, output_channels=channels, kernel_size=kernel_size, stride=1,
@@ -159,9 +159,9 @@ class ResidualFusion(nn.Module):
 
     def start_as_identity(self) -> None:
         """Set the last normalization to zero, so that the block adds nothing until it has learnt what to add."""
-        if self.block[-1].norm is not None:
-            nn.init.zeros_(self.block[-1].norm.weight)
-            nn.init.zeros_(self.block[-1].norm.bias)
+        if self.residual[-1].norm is not None:
+            nn.init.zeros_(self.residual[-1].norm.weight)
+            nn.init.zeros_(self.residual[-1].norm.bias)
 
     def forward(self, main: Tensor, aligned: Tensor) -> Tensor:
         """Fuse (L, C, *spatial) maps into one of the same shape."""
@@ -171,7 +171,7 @@ class ResidualFusion(nn.Module):
         else:
             weight = self.fixed_weight
         fused = main + weight * (aligned - main)
-        return fused + self.block(torch.cat((main, aligned), dim=1))
+        return fused + self.residual(torch.cat((main, aligned), dim=1))
 
 
 class XAlign(nn.Module):

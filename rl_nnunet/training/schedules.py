@@ -23,7 +23,9 @@ class AdamW:
         """Return AdamW for all parameters; those of agents that learn by themselves get no gradient here."""
         self.initial_lr = LEARNING_RATE  # which nnU-Net reports
         weights = self.network.parameters()
-        optimizer = torch.optim.AdamW(weights, LEARNING_RATE, weight_decay=self.weight_decay, fused=True)
+        optimizer = torch.optim.AdamW(
+            weights, LEARNING_RATE, weight_decay=self.weight_decay, fused=self.device.type == "cpu"
+        )
         return optimizer, PolyLRScheduler(optimizer, LEARNING_RATE, self.num_epochs)
 
 

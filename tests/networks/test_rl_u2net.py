@@ -206,7 +206,7 @@ def test_memory_estimate_grows_with_the_branches(tiny_network):
 def test_residual_blocks_and_fusion_start_as_nnunet_starts_them(tiny_network):
     network = tiny_network()
     for module in network.xalign.values():
-        last = module.fusion.block[-1]
+        last = module.fusion.residual[-1]
         assert last.norm.weight.abs().sum() == last.norm.bias.abs().sum() == 0
         torch.testing.assert_close(module.fusion.gate_logit.sigmoid(), torch.full_like(module.fusion.gate_logit, 0.05))
 

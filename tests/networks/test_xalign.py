@@ -99,7 +99,7 @@ def test_fusion_is_equation_7_and_a_residual_block(config):
         gate = XAlignConfig().fusion_weight
         assert not any("gate" in name for name, _ in fusion.named_parameters())
     fused = gate * aligned + (1 - gate) * main
-    torch.testing.assert_close(fusion(main, aligned), fused + fusion.block(torch.cat((main, aligned), 1)))
+    torch.testing.assert_close(fusion(main, aligned), fused + fusion.residual(torch.cat((main, aligned), 1)))
 
 
 def test_gates_are_learnt():
