@@ -7,7 +7,7 @@ agents are measured. On held-out hearts is reported
   policy;
 - the Dice of the MR, mean over structures and hearts, with its CT beside it and alone. The policy ``none`` is the
   network without RL-XAlign, whose branches do not see each other; ``printed`` is the contextual policy behind the
-  paper's attention, which does not know positions. All train for the same time.
+  paper's attention, which does not know positions, ``unattended`` the one without any. All train for the same time.
 
 ``--data blobs`` asks the question of what the CT can tell in its purest form: two ellipses in a square, whose MR is
 little but noise (SD in units of the contrast), turned by quarters.
@@ -58,6 +58,7 @@ POLICIES: dict[str, dict[str, Any]] = {
     "contextual": {},
     "global": {"xalign": {"policy": "global"}},
     "printed": {"xalign": {"position_bias": False}},
+    "unattended": {"xalign": {"cross_modal_attention": False}},
     "none": {"aligned_stages": [], "windows": [], "turnable_axes": []},
 }
 """Entries of the plans."""
