@@ -6,18 +6,26 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
+from itertools import cycle
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import pandas as pd
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 from workflow import Workplace
 
 WARM_UP = 2
+BATCHES = 8
+"""Different ones of a rotating contestant."""
 
 
 class Contestant:
@@ -99,6 +107,98 @@ class Contestant:
             return torch.cuda.max_memory_allocated()
         weights = sum(p.numel() * p.element_size() for p in self.trainer.network.parameters())
         return _resident_bytes("VmHWM") - before + weights
+
+
+class RotatingContestant(Contestant):
+    """A trainer that takes some batches in turn, for tables of steps, operations, predictions and checkpoints.
+
+    Trainings of two phases are in their second one. A subclass says what a batch is.
+    """
+
+    def __init__(
+        self,
+        place: Workplace,
+        dataset: str,
+        trainer: type[nnUNetTrainer],
+        plans: dict[str, Any],
+        configuration: str = "3d_fullres",
+    ) -> None:
+        super().__init__(place, dataset, trainer, plans, configuration)
+        self.trainer.num_epochs = 1  # whose first epoch is in the second phase of those that have two
+        with open(place.root / "log.txt", "a") as log, redirect_stdout(log):
+            self.trainer.on_train_epoch_start()
+        torch.manual_seed(0)
+        self.batches = cycle([self.make_batch() for _ in range(BATCHES)])
+
+    def make_batch(self) -> dict[str, Any]:
+        """Return a batch of noise."""
+        raise NotImplementedError
+
+    def train(self) -> float:
+        """Take a step on the next batch; return its seconds."""
+        self.batch = next(self.batches)
+        return super().train()
+
+    def predict(self) -> float:
+        """Predict one window with all channels; return the seconds."""
+        self.trainer.network.eval()
+        self.trainer.set_deep_supervision_enabled(False)
+        window = torch.randn_like(next(self.batches)["data"][:1]).to(self.device)
+        start = self.now()
+        with torch.inference_mode():
+            self.trainer.network(window)
+        seconds = self.now() - start
+        self.trainer.set_deep_supervision_enabled(True)
+        return seconds
+
+    def operations(self) -> float:
+        """Return the floating point operations of a training step, in the mean of all batches."""
+        with FlopCounterMode(display=False) as counter:
+            for _ in range(BATCHES):
+                self.train()
+        return counter.get_total_flops() / BATCHES
+
+    def checkpoint_bytes(self) -> int:
+        """Return the size of a checkpoint."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "checkpoint.pth")
+            self.trainer.save_checkpoint(str(file))
+            return file.stat().st_size
+
+
+def table_of_costs(
+    contestants: Mapping[str, RotatingContestant], rounds: int, memory_of: Callable[[str], int]
+) -> pd.DataFrame:
+    """Return what each contestant costs, as ratios to the first of them; times are taken in turn.
+
+    Parameters
+    ----------
+    contestants : mapping of str to RotatingContestant
+        By name.
+    rounds : int
+        Measurements of each.
+    memory_of : callable
+        Returns the peak memory in bytes of the contestant of a name.
+    """
+    first = next(iter(contestants))
+    measured = [
+        {name: (one.train(), one.predict()) for name, one in contestants.items()} for _ in range(WARM_UP + rounds)
+    ][WARM_UP:]
+    fixed = {
+        name: {"operations": one.operations(), "checkpoint": one.checkpoint_bytes(), "peak memory": memory_of(name)}
+        for name, one in contestants.items()
+    }
+    rows = {
+        name: {
+            **{
+                label: median(one[name][kind] / one[first][kind] for one in measured)
+                for kind, label in enumerate(("training step", "prediction"))
+            },
+            **{label: value / fixed[first][label] for label, value in fixed[name].items()},
+        }
+        for name in contestants
+    }
+    return pd.DataFrame(rows).T
 
 
 def read_preprocessed(place: Workplace, dataset: str, name: str) -> dict[str, Any]:

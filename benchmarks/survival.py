@@ -53,10 +53,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=40, help="voxels along the longest axis of a phantom")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--only_data", action="store_true", help="make the data set, train nothing")
     arguments = parser.parse_args()
     place = Workplace(arguments.output, arguments.device)
     if not place.path("nnUNet_preprocessed", DATASET, f"{PLANS}_{CONFIGURATION}").is_dir():
         convert(place, arguments.cases, arguments.size)
+    if arguments.only_data:
+        return
     table = place.root / "cross_validation"
     place.command(
         "rl_nnunet_cross_validate", "-d", DATASET[7:10], "-c", CONFIGURATION, "-p", PLANS, "-k", str(arguments.folds),
