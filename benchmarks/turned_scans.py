@@ -7,13 +7,15 @@ agents are measured. On held-out hearts is reported
   policy;
 - the Dice of the MR, mean over structures and hearts, with its CT beside it and alone. The policy ``none`` is the
   network without RL-XAlign, whose branches do not see each other; ``printed`` is the contextual policy behind the
-  paper's attention, which does not know positions, ``unattended`` the one without any. All train for the same time.
+  paper's attention, which does not know positions, ``unattended`` the one without any. ``stock`` is what a user would
+  do first: nnU-Net's network on two channels, a scan and its companion, which it does not see in a quarter of the
+  samples either. All train for the same time, and are tested at each of the given minutes.
 
 ``--data blobs`` asks the question of what the CT can tell in its purest form: two ellipses in a square, whose MR is
 little but noise (SD in units of the contrast), turned by quarters.
 
-    python benchmarks/turned_scans.py --minutes 8 --noise 200 --policies contextual printed none --seeds 0 1 2
-    python benchmarks/turned_scans.py --data blobs --minutes 1.5 --noise 4 --policies contextual printed none
+    python benchmarks/turned_scans.py --minutes 4 8 --noise 200 --policies contextual stock none --seeds 0 1 2
+    python benchmarks/turned_scans.py --data blobs --minutes 0.5 1.5 --noise 4 --policies contextual printed stock none
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,15 +33,17 @@ from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
 from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
+from workflow import STOCK_ARGUMENTS, STOCK_CLASS
 
 from rl_nnunet.agents.pose import PoseAgent, PoseReport
 from rl_nnunet.agents.rewards import anatomical_similarities, label_cube
 from rl_nnunet.branches import Branch, BranchLayout
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights, AdaptiveWeightsConfig
 from rl_nnunet.losses.branched_loss import AlignmentLossConfig, BranchedLoss
-from rl_nnunet.networks.rl_u2net import RLU2Net
+from rl_nnunet.networks.rl_u2net import RLU2Net, split_rows
 from rl_nnunet.outputs import BranchOutput
 from rl_nnunet.phantoms.heart.cases import make_heart_pair
 from rl_nnunet.phantoms.heart.config import HeartPhantomConfig
@@ -60,10 +65,33 @@ POLICIES: dict[str, dict[str, Any]] = {
     "printed": {"xalign": {"position_bias": False}},
     "unattended": {"xalign": {"cross_modal_attention": False}},
     "none": {"aligned_stages": [], "windows": [], "turnable_axes": []},
+    "stock": {},
 }
 """Entries of the plans."""
+ALONE = 0.25
+"""Samples whose scans do not see each other, as it is planned."""
 BATCH_SIZES = {2: 8, 3: 2}
 """By dimension."""
+
+
+class TwoChannels(nn.Module):
+    """A network on two channels, a scan and its companion, in the form of one of two branches."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+        self.decoder = network.decoder
+        self.xalign = nn.ModuleDict()
+
+    def forward(self, x: torch.Tensor) -> BranchOutput:
+        """Segment each of both scans beside the other."""
+        ct, mr = x.chunk(2, dim=1)
+        samples = list(range(len(x)))
+        is_seen = torch.rand(len(x), *[1] * (x.ndim - 1)) >= (ALONE if self.training else 0)
+        rows = torch.cat((torch.cat((ct, mr * is_seen), 1), torch.cat((mr, ct * is_seen), 1)))
+        return BranchOutput(split_rows(self.network(rows), (len(x), len(x))), [samples, samples], [], [], [])
+
+    forward_branches = forward
 
 
 def make_hearts(count: int, first_seed: int, noise: float) -> list[Scans]:
@@ -95,7 +123,7 @@ def make_blobs(count: int, first_seed: int, noise: float) -> list[Scans]:
     return blobs
 
 
-def make_network(policy: str, dimension: int) -> RLU2Net:
+def make_network(policy: str, dimension: int) -> RLU2Net | TwoChannels:
     """Build the network from plan entries, as nnU-Net would."""
     stages, cube = len(FEATURES), (1,) * dimension
     strides = [[1] * dimension] + [[2] * dimension] * (stages - 1)
@@ -111,9 +139,12 @@ def make_network(policy: str, dimension: int) -> RLU2Net:
     }  # fmt: skip
     for name, value in POLICIES[policy].items():
         arguments[name] = arguments[name] | value if isinstance(value, dict) else value
-    return get_network_from_plans(
-        RLU2NetPlan.network_class, arguments, ("conv_op", "norm_op", "nonlin"), 2, CLASSES + 1, deep_supervision=True
-    )
+    name = RLU2NetPlan.network_class
+    if policy == "stock":
+        name, arguments = STOCK_CLASS, {key: arguments[key] for key in STOCK_ARGUMENTS if key in arguments}
+    imported = ("conv_op", "norm_op", "nonlin")
+    network = get_network_from_plans(name, arguments, imported, 2, CLASSES + 1, deep_supervision=True)
+    return TwoChannels(network) if policy == "stock" else network
 
 
 def make_loss() -> BranchedLoss:
@@ -144,35 +175,56 @@ def draw_batch(
     return torch.stack(data), torch.stack(target), drawn
 
 
-def train(network: RLU2Net, hearts: list[Scans], minutes: float, seed: int) -> int:
-    """Train network and agents for some CPU time; return the number of steps."""
+def train(
+    network: RLU2Net | TwoChannels, hearts: list[Scans], minutes: Sequence[float], seed: int
+) -> Iterator[dict[str, float]]:
+    """Train network and agents for some time; whenever some minutes are over, yield steps and CPU minutes so far."""
     loss = make_loss()
     ppo, cpu = RLXAlignTrainer.settings.ppo, torch.device("cpu")
     agents = [PoseAgent(int(stage), module.policy, 2, ppo, cpu) for stage, module in network.xalign.items()]
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
     generator = np.random.default_rng(seed)
-    network.train()
-    start, steps = time.monotonic(), 0
-    with tqdm(total=round(minutes * 60), unit="s", desc="training") as bar:
-        while (elapsed := time.monotonic() - start) < minutes * 60:
-            data, target, _ = draw_batch(hearts, generator, BATCH_SIZES[hearts[0][0].ndim - 1])
-            scales = [target] + [
-                F.interpolate(target.float(), scale_factor=0.5**i, mode="nearest-exact").short()
-                for i in range(1, len(FEATURES) - 1)
-            ]
-            output = network(data)
-            optimizer.zero_grad(set_to_none=True)
-            total = loss(output, scales)
-            total.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
-            optimizer.step()
-            steps += 1
-            if output.alignments:  # there is none without XAlign, or where every sample's branches train alone
-                report = report_of(network, output, target, loss, elapsed / (minutes * 60))
-                logs = {key: value for agent in agents for key, value in agent.learn(report).items()}
-                bar.set_postfix(steps=steps, similarity=f"{logs[f'similarity_stage{agents[0].stage}']:.2f}")
-            bar.n = round(elapsed)
-    return steps
+    elapsed, cpu_seconds, steps = 0.0, 0.0, 0
+    with tqdm(total=round(minutes[-1] * 60), unit="s", desc="training") as bar:
+        for end in minutes:
+            network.train()
+            network.decoder.deep_supervision = True
+            while elapsed < end * 60:
+                start, cpu_start = time.monotonic(), time.process_time()
+                similarity = train_step(network, hearts, loss, optimizer, agents, generator, elapsed / minutes[-1] / 60)
+                steps += 1
+                elapsed += time.monotonic() - start
+                cpu_seconds += time.process_time() - cpu_start
+                bar.set_postfix(steps=steps, similarity=f"{similarity:.2f}")
+                bar.n = round(elapsed)
+            yield {"minutes": end, "steps": steps, "cpu_minutes": round(cpu_seconds / 60, 1)}
+
+
+def train_step(
+    network: RLU2Net | TwoChannels,
+    hearts: list[Scans],
+    loss: BranchedLoss,
+    optimizer: torch.optim.Optimizer,
+    agents: list[PoseAgent],
+    generator: np.random.Generator,
+    progress: float,
+) -> float:
+    """Take a step; return the similarity of the drawn rotations at the first stage, NaN where there is none."""
+    data, target, _ = draw_batch(hearts, generator, BATCH_SIZES[hearts[0][0].ndim - 1])
+    scales = [target] + [
+        F.interpolate(target.float(), scale_factor=0.5**i, mode="nearest-exact").short()
+        for i in range(1, len(FEATURES) - 1)
+    ]
+    output = network(data)
+    optimizer.zero_grad(set_to_none=True)
+    loss(output, scales).backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 12)
+    optimizer.step()
+    if not output.alignments:  # without XAlign, or where every sample's branches train alone
+        return np.nan
+    report = report_of(network, output, target, loss, progress)
+    logs = {key: value for agent in agents for key, value in agent.learn(report).items()}
+    return float(logs[f"similarity_stage{agents[0].stage}"])
 
 
 def report_of(
@@ -190,7 +242,7 @@ def report_of(
 
 
 @torch.no_grad()
-def test(network: RLU2Net, hearts: list[Scans], seed: int) -> dict[str, float]:
+def test(network: RLU2Net | TwoChannels, hearts: list[Scans], seed: int) -> dict[str, float]:
     """Return how often the most probable rotation is right, and the Dice of CT and MR together and of the MR alone."""
     network.eval()
     network.decoder.deep_supervision = False
@@ -235,7 +287,9 @@ def main() -> None:
     """Train and test each policy at each noise level; print a row for each as it is done, and the means."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", choices=("hearts", "blobs"), default="hearts")
-    parser.add_argument("--minutes", type=float, default=12, help="training time of each network (default: 12)")
+    parser.add_argument(
+        "--minutes", type=float, nargs="+", default=[12], help="training time of each network, ascending (default: 12)"
+    )
     parser.add_argument("--policies", nargs="+", default=["contextual", "none"], choices=list(POLICIES))
     parser.add_argument("--patients", type=int, help="for training (default: 64 hearts, 4000 blobs)")
     parser.add_argument("--held_out", type=int, default=64, help="patients, one turn each (default: 64)")
@@ -250,13 +304,11 @@ def main() -> None:
             for policy in arguments.policies:
                 seed_everything(seed)
                 network = make_network(policy, dimension)
-                cpu = time.process_time()
-                steps = train(network, training, arguments.minutes, seed)
-                minutes = round((time.process_time() - cpu) / 60, 1)
-                row = {"noise": noise, "policy": policy, "seed": seed, "steps": steps, "cpu_minutes": minutes}
-                rows.append({**row, **test(network, held_out, seed + 1)})
-                print(json.dumps(rows[-1]), flush=True)
-    results = pd.DataFrame(rows).drop(columns="seed").groupby(["noise", "policy"], sort=False)
+                for reached in train(network, training, arguments.minutes, seed):
+                    row = {"noise": noise, "policy": policy, "seed": seed, **reached}
+                    rows.append({**row, **test(network, held_out, seed + 1)})
+                    print(json.dumps(rows[-1]), flush=True)
+    results = pd.DataFrame(rows).drop(columns="seed").groupby(["noise", "policy", "minutes"], sort=False)
     print(results.agg(["mean", "std"]).to_string(float_format="{:.3f}".format))
 
 
