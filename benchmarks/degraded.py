@@ -3,7 +3,8 @@
 Every row, ``TRAINER:STEPS``, trains on MyoPS (the data and plans of ``paired.py``) with one sequence of half of the
 samples degraded, by any of the kinds of ``trainers/degradations.py`` and any severity. Held-out cases are predicted
 with all sequences, of which each in turn is degraded by each kind: the Dice is a mean over sequences, cases and
-structures.
+structures. Of agents that leave out sequences, ``left_out.csv`` tells how often they leave out the degraded one and the
+others, and how well the share of the windows tells a degraded sequence from the same one intact (area under the curve).
 
     python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows IntraInterTrainerNoAgents:1500 \
         IntraInterTrainerSelection:1250
@@ -21,12 +22,15 @@ import pandas as pd
 import torch
 from paired import DATA, STOCK, Row, convert_myops, plan, report
 from scipy.ndimage import zoom
+from sklearn.metrics import roc_auc_score
 from trainers.degradations import KINDS, OTHER_PATIENT
 from workflow import Workplace, real_data
 
 from rl_nnunet.evaluation.subset_prediction import SubsetPredictor, find_cases
 from rl_nnunet.evaluation.trained_model import TrainedModel
+from rl_nnunet.prediction.left_out import LeftOut
 
+INTACT = "intact"
 SEVERITIES = (0.5, 1.0)
 SHARE = 0.5
 """Of the training samples."""
@@ -39,7 +43,7 @@ def degraded_images(
 
     A channel is degraded at the planned spacing, `factors` times its voxels along y and x, and brought back.
     """
-    images = {"intact": [image]}
+    images = {INTACT: [image]}
     for channel, scan in enumerate(image):
         generator = torch.Generator().manual_seed(seed)
         coarse = torch.from_numpy(zoom(scan, (1, *factors), order=1))
@@ -59,24 +63,42 @@ def resized(scan: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return zoom(scan, np.divide(shape, scan.shape), order=1)
 
 
-def evaluate(place: Workplace, model: Path) -> dict[str, float]:
-    """Return the mean Dice of each kind and severity."""
+def evaluate(place: Workplace, model: Path) -> tuple[dict[str, float], pd.DataFrame]:
+    """Return the mean Dice of each kind and severity, and what was left out of each image, with a row per sequence."""
     raw = place.path("nnUNet_raw", DATA["myops"].dataset)
     trained = TrainedModel(model, ("all",))
     predictor = SubsetPredictor(trained, place.device, 0.5, mirroring=False)
+    watch = LeftOut(predictor.predictor.network, trained.modalities)
     cases = find_cases(raw / "imagesTs", raw / "labelsTs", trained.modalities, ".nii.gz")
-    rows, planned = [], trained.plans.get_configuration(DATA["myops"].configuration).spacing
+    rows, shares, planned = [], [], trained.plans.get_configuration(DATA["myops"].configuration).spacing
     for index, case in enumerate(cases):
         image, properties, reference = predictor.read(case)
         other = predictor.read(cases[(index + 1) % len(cases)])[0]
         factors = np.divide(properties["spacing"][1:], planned)
         for kind, images in degraded_images(image, other, index, factors).items():
-            for changed in images:
+            for degraded, changed in zip(trained.modalities, images, strict=False):
                 prediction = predictor.predict(changed, properties, trained.modalities)
                 counts = predictor.count(reference, prediction).values()
                 dice = [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else np.nan for tp, fp, fn in counts]
                 rows.append({"kind": kind, **dict(enumerate(dice))})
-    return pd.DataFrame(rows).groupby("kind", sort=False).mean().mean(axis=1).to_dict()
+                for name, share in watch.take().items():
+                    is_degraded = kind != INTACT and name == degraded
+                    shares.append({"kind": kind, "sequence": name, "is_degraded": is_degraded, "share": share})
+    return pd.DataFrame(rows).groupby("kind", sort=False).mean().mean(axis=1).to_dict(), pd.DataFrame(shares)
+
+
+def told_apart(shares: pd.DataFrame) -> pd.DataFrame:
+    """Return, per kind, the mean shares of the degraded and of the other sequences, and the area under the curve."""
+    intact = shares.loc[shares["kind"] == INTACT, "share"]
+    rows = []
+    for kind, part in shares.groupby("kind", sort=False):
+        degraded, others = part.loc[part["is_degraded"], "share"], part.loc[~part["is_degraded"], "share"]
+        row = {"kind": kind, "degraded": degraded.mean(), "others": others.mean(), "area under the curve": np.nan}
+        if len(degraded):
+            truth = [1] * len(degraded) + [0] * len(intact)
+            row["area under the curve"] = roc_auc_score(truth, [*degraded, *intact])
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -94,6 +116,8 @@ def main() -> None:
         plan(place, data)
     file = place.root / "degraded.csv"
     done = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    left_out_file = file.with_name("left_out.csv")
+    left_out = [pd.read_csv(left_out_file)] if left_out_file.is_file() else []
     for seed in arguments.seeds:
         for name in arguments.rows:
             if any(each["row"] == name and each["seed"] == seed for each in done):
@@ -103,12 +127,17 @@ def main() -> None:
             model = place.train(
                 data.dataset, row.trainer, row.plans, row.steps, seed, data.configuration, degraded=SHARE
             )
-            dice = evaluate(place, model)
-            damaged = [value for kind, value in dice.items() if kind != "intact"]
+            dice, shares = evaluate(place, model)
+            if not shares.empty:
+                left_out.append(told_apart(shares).assign(row=name, seed=seed))
+                pd.concat(left_out).to_csv(left_out_file, index=False)
+            damaged = [value for kind, value in dice.items() if kind != INTACT]
             done.append({"row": name, "seed": seed, **dice, "mean of all damages": float(np.mean(damaged))})
             pd.DataFrame(done).to_csv(file, index=False)
             print(done[-1], flush=True)
     print(report(pd.DataFrame(done), "mean of all damages"))
+    if left_out:
+        print(pd.concat(left_out).groupby(["row", "kind"], sort=False).mean(numeric_only=True).drop(columns="seed"))
 
 
 if __name__ == "__main__":

@@ -159,7 +159,7 @@ class IntraInterNet(IteratedNet):
         statistics = output_statistics(own, present.to(x.dtype), scene.samples, present, self.observer.regions)
         seen = self.observer(scene.inputs, scene.channels, statistics, present, self.training)["inter"]
         if not self.training:
-            kept = self.policies[SELECTION].kept(seen, present)
+            kept = self.policies[SELECTION](seen, present)
             return self._result(self._decide(maps, own, kept.to(x.dtype), scene.samples))
         output, selection = self._decide(maps, own, present.to(x.dtype), scene.samples), None
         if torch.rand(()) < self.exploration_share:

@@ -49,7 +49,7 @@ class SelectionPolicy(nn.Module):
         return logits.masked_fill(~possible, -torch.inf).log_softmax(1)
 
     @torch.no_grad()
-    def kept(self, observations: Tensor, present: Tensor) -> Tensor:
+    def forward(self, observations: Tensor, present: Tensor) -> Tensor:
         """Return which modalities the most probable action keeps, booleans (B, M); parameters as above."""
         action = self.log_probabilities(observations, present).argmax(1, keepdim=True)
         left_out = action == torch.arange(present.shape[1], device=present.device)

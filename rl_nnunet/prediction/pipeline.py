@@ -21,6 +21,7 @@ from rl_nnunet.errors import InputError
 from rl_nnunet.headers import nifti
 from rl_nnunet.parallel import prepare_worker
 from rl_nnunet.prediction.companions import CompanionPredictor
+from rl_nnunet.prediction.left_out import LeftOut
 from rl_nnunet.prediction.patients import Target
 from rl_nnunet.prediction.preprocessing import Prepared, Preprocessing
 from rl_nnunet.prediction.progress import Progress
@@ -142,6 +143,8 @@ class Pipeline:
         Channels of each branch of the network.
     progress : Progress
         What is told of each scan.
+    left_out : LeftOut
+        What the network leaves out of it.
     """
 
     predictor: CompanionPredictor
@@ -151,6 +154,7 @@ class Pipeline:
     workers: Workers
     branches: Sequence[Sequence[int]]
     progress: Progress
+    left_out: LeftOut
 
     def run(self, targets: Sequence[Target], previous: Callable[[Target], Path | None]) -> None:
         """Segment all targets.
@@ -203,6 +207,7 @@ class Pipeline:
         A method of its own, so that scan and logits are gone before the next ones come.
         """
         (logits, properties), more = _timed(self._predict, target, prepared)
+        self.progress.note(target.output, self.left_out.take())
         return self.workers.export.submit(_timed, self.export, logits, properties, target.output), seconds + more
 
     def _predict(self, target: Target, prepared: Prepared) -> tuple[np.ndarray, dict[str, Any]]:

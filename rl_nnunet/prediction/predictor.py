@@ -23,6 +23,7 @@ from rl_nnunet.files import new_file
 from rl_nnunet.locks import one_run_at_a_time
 from rl_nnunet.prediction.companions import CompanionPredictor
 from rl_nnunet.prediction.input_files import CaseFiles, find_case_files, single_case
+from rl_nnunet.prediction.left_out import LeftOut
 from rl_nnunet.prediction.patients import Grouping, Patient, Target, plan_patients
 from rl_nnunet.prediction.pipeline import PROBABILITY_ENDINGS, Export, Pipeline, Workers, start_workers, unfinished_name
 from rl_nnunet.prediction.preprocessing import Preprocessing
@@ -133,7 +134,8 @@ def _predict_cases(
         _prepare(folder, model)
     branches = predictor.network.branches if by_windows else ()
     progress = Progress(patients, targets, allow_tqdm=settings.allow_tqdm)
-    pipeline = Pipeline(predictor, preprocessing, export, settings.processes, workers, branches, progress)
+    left_out = LeftOut(predictor.network, model.modalities)
+    pipeline = Pipeline(predictor, preprocessing, export, settings.processes, workers, branches, progress, left_out)
     try:
         pipeline.run(targets, lambda target: _previous(target, output, settings, model))
     finally:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tqdm import tqdm
@@ -11,6 +11,9 @@ from rl_nnunet.command_line import text_table
 from rl_nnunet.prediction.patients import Patient, Target
 
 HEADER = ("case", "scans", "pairing", "seconds", "")
+LEFT_OUT = "left out"
+LEAST_SHARE = 0.01
+"""Of the windows, that is worth a word."""
 KEPT, NOT_REACHED = "there already", "not segmented"
 
 
@@ -31,6 +34,7 @@ class Progress:
         self.patients = patients
         self._seconds: dict[Path, float] = {}
         self._failures: dict[Path, str] = {}
+        self._left_out: dict[Path, dict[str, float]] = {}
         open_outputs = {target.output for target in to_do}
         self._open = {patient.name: {t.output for t in patient.targets} & open_outputs for patient in patients}
         self._kept = {patient.name for patient in patients if patient.targets and not self._open[patient.name]}
@@ -46,6 +50,11 @@ class Progress:
         if patient.name not in self._said:
             self._said.add(patient.name)
             tqdm.write(f"{patient.name}: {'; '.join(map(_described, patient.targets))}")
+
+    def note(self, output: Path, left_out: Mapping[str, float]) -> None:
+        """Note in which share of the windows each modality was left out, if there is an agent that leaves some out."""
+        if left_out:
+            self._left_out[output] = dict(left_out)
 
     def end(self, output: Path, seconds: float) -> None:
         """Note that a segmentation is written, and the seconds that it took."""
@@ -77,7 +86,10 @@ class Progress:
         return found
 
     def table(self) -> str:
-        """Return a row a case: scans, how they were paired, seconds of work, and what kept it from being segmented."""
+        """Return a row a case: scans, how they were paired, seconds of work, and what kept it from being segmented.
+
+        Where an agent leaves modalities out, there is a column of those, with the share of the windows.
+        """
         reasons = self.reasons()
         rows = []
         for patient in self.patients:
@@ -95,7 +107,19 @@ class Progress:
                     note,
                 )
             )
-        return text_table([HEADER, *rows])
+        if not self._left_out:
+            return text_table([HEADER, *rows])
+        columns = [LEFT_OUT, *(self._shares(patient) for patient in self.patients)]
+        return text_table([(*row[:-1], column, row[-1]) for row, column in zip([HEADER, *rows], columns, strict=True)])
+
+    def _shares(self, patient: Patient) -> str:
+        """Return which modalities were left out of a case, and in which share of the windows; most first."""
+        found: dict[str, float] = {}
+        for target in patient.targets:
+            for name, share in self._left_out.get(target.output, {}).items():
+                found[name] = max(share, found.get(name, 0.0))
+        worth_a_word = sorted((-share, name) for name, share in found.items() if share >= LEAST_SHARE)
+        return ", ".join(f"{name} {-share:.2f}" for share, name in worth_a_word) or "–"
 
 
 def _described(target: Target) -> str:

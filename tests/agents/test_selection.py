@@ -65,7 +65,7 @@ def test_it_learns_when_to_leave_out_what_is_mostly_worth_keeping():
         logs = learn(agent, observations, rewards)
     assert set(logs) == {key for panel in agent.panels for key in panel.keys}
     observations, spoiled, _ = draw(500)
-    kept = agent.policy.kept(observations, torch.ones(500, 3, dtype=torch.bool))
+    kept = agent.policy(observations, torch.ones(500, 3, dtype=torch.bool))
     assert (~kept[spoiled, 1]).float().mean() > 0.95
     assert kept[~spoiled].float().mean() > 0.95
 

@@ -31,7 +31,7 @@ def test_probabilities_are_the_softmax_of_what_is_possible():
 def test_the_most_probable_action_is_taken_where_it_is_possible():
     policy = with_preferences(0.0, 5.0, 1.0, 2.0)
     present = torch.tensor([[True, True, True], [True, False, True], [False, True, False]])
-    kept = policy.kept(torch.randn(3, 4), present)
+    kept = policy(torch.randn(3, 4), present)
     # Without the second modality, to leave out nothing is what the policy prefers.
     assert kept.tolist() == [[True, False, True], [True, False, True], [False, True, False]]
 

@@ -12,8 +12,9 @@ CT = {"mean": 100.0, "std": 50.0, "percentile_00_5": -100.0, "percentile_99_5": 
 SCHEMES = ["CTNormalization", "ZScoreNormalization"]
 PATCH, SPACING = [8, 12, 12], [3.0, 1.5, 1.5]
 RESAMPLING = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": None}
-RL_U2NET, STOCK = (
+RL_U2NET, INTRA_INTER, STOCK = (
     "rl_nnunet.networks.rl_u2net.RLU2Net",
+    "rl_nnunet.networks.intra_inter_net.IntraInterNet",
     "dynamic_network_architectures.architectures.unet.PlainConvUNet",
 )
 INTENSITIES = {"0": {**CT, "median": 100.0}, "1": {**CT, "median": 100.0}}
@@ -40,6 +41,9 @@ def plans_of(network, dimension=3, transpose=(0, 1, 2)):
         values = blank_values(SCHEMES, INTENSITIES)
         arguments |= {"n_blocks_per_stage": [1, 1], "branches": [[0], [1]], "branch_names": ["CT", "MR"]}
         arguments |= {"blank_values": values, "aligned_stages": [1], "windows": [[2] * dimension]}
+    elif network == INTRA_INTER:
+        arguments |= {"n_blocks_per_stage": [1, 1], "modality_names": ["CT", "MR"], "blank_values": [0.0, 0.0]}
+        arguments |= {"agents": ["selection"], "iterations": 0}
     else:
         arguments["n_conv_per_stage"] = [1, 1]
     configuration = {

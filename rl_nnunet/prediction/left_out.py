@@ -1,0 +1,51 @@
+"""What the selection agent leaves out of a scan: the sequence that, by its judgment, does not fit the others.
+
+A user sees nothing of it in a segmentation, and would want to: a sequence that is left out in most windows is worth a
+look at its registration, its quality, and whose it is (docs/benchmarks.md tells how often that is right).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from rl_nnunet.networks.iterated_net import SELECTION
+
+
+class LeftOut:
+    """Counts the windows in which the selection policy of a network leaves out each modality.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Whose predictions are watched from now on. Of one without that policy, nothing is counted.
+    modalities : sequence of str
+        Names of its modalities.
+    """
+
+    def __init__(self, network: nn.Module, modalities: Sequence[str]) -> None:
+        self.modalities = tuple(modalities)
+        policies = getattr(network, "policies", {})
+        self.is_counting = SELECTION in policies
+        self._counts: Tensor | None = None
+        if self.is_counting:
+            policies[SELECTION].register_forward_hook(self._count)
+
+    def _count(self, policy: nn.Module, inputs: tuple[Tensor, Tensor], kept: Tensor) -> None:
+        """Add the windows of a call, on the device, which nobody waits for."""
+        present = inputs[1]
+        counts = torch.stack((present & ~kept, present)).sum(1)
+        self._counts = counts if self._counts is None else self._counts + counts
+
+    def take(self) -> dict[str, float]:
+        """Return the share of the windows with a modality in which it was left out, since the last time.
+
+        Of modalities that no window had, there is nothing.
+        """
+        counts, self._counts = self._counts, None
+        if counts is None:
+            return {}
+        shares = zip(self.modalities, *counts.tolist(), strict=True)
+        return {name: left_out / present for name, left_out, present in shares if present}
