@@ -31,6 +31,7 @@ import torch
 from dynamic_network_architectures.building_blocks.simple_conv_blocks import ConvDropoutNormReLU
 from torch import Tensor, nn
 
+from rl_nnunet.errors import InputError
 from rl_nnunet.networks.cross_modal_attention import CrossModalAttention
 from rl_nnunet.outputs import Alignment, to_device
 from rl_nnunet.policies.pose import PolicyKind, PosePolicy
@@ -252,6 +253,16 @@ class XAlign(nn.Module):
         fused = self.fusion(features[links.fused_rows], self._mean_over_auxiliaries(aligned, links))
         alignment = Alignment(main, aligned, context, rotations, log_probability, probabilities)
         return features.index_copy(0, links.fused_rows, fused.to(features.dtype)), alignment
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        """Load weights; raise `InputError` if some are lacking, as in models of before attention and fusion changed."""
+        lacking = [name for name in self.state_dict() if f"{prefix}{name}" not in state_dict]
+        if lacking:
+            raise InputError(
+                f"The model has no weights {prefix}{lacking[0]}: its RL-XAlign is that of other plans, or of another "
+                "version of rl_nnunet; restore the plans, use that version, or train anew."
+            )
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def _turn(self, maps: Tensor, rotations: Tensor) -> Tensor:
         """Return the mean over each link's drawn rotations, resampled to the grid where extents differ."""

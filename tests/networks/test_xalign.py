@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from rl_nnunet.errors import InputError
 from rl_nnunet.networks.rl_u2net import RLU2Net
 from rl_nnunet.networks.xalign import ResidualFusion, XAlign, XAlignConfig, make_links
 from rl_nnunet.policies.rotations import rotate, turning
@@ -189,6 +190,14 @@ def test_links_know_their_main_rows():
     assert made.fused_rows.tolist() == [3, 1]
     assert made.fused_rows[made.position].tolist() == made.main.tolist()
     assert made.counts.tolist() == [2, 1]
+
+
+def test_weights_of_another_version_are_refused():
+    weights = xalign().state_dict()
+    xalign().load_state_dict(weights)
+    former = {name.replace("fusion.residual", "fusion.block"): value for name, value in weights.items()}
+    with pytest.raises(InputError, match="fusion.residual.* another version of rl_nnunet"):
+        xalign().load_state_dict(former)
 
 
 def test_maps_stay_in_half_precision():
