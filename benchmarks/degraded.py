@@ -24,7 +24,7 @@ from paired import DATA, STOCK, Row, convert_myops, plan, report
 from scipy.ndimage import zoom
 from sklearn.metrics import roc_auc_score
 from trainers.degradations import KINDS, OTHER_PATIENT
-from workflow import Workplace, real_data
+from workflow import Results, Workplace, real_data
 
 from rl_nnunet.evaluation.subset_prediction import SubsetPredictor, find_cases
 from rl_nnunet.evaluation.trained_model import TrainedModel
@@ -114,13 +114,11 @@ def main() -> None:
     if not place.path("nnUNet_preprocessed", data.dataset, f"{STOCK}.json").is_file():
         convert_myops(place, real_data("myops"))
         plan(place, data)
-    file = place.root / "degraded.csv"
-    done = pd.read_csv(file).to_dict("records") if file.is_file() else []
-    left_out_file = file.with_name("left_out.csv")
-    left_out = [pd.read_csv(left_out_file)] if left_out_file.is_file() else []
+    results, left_out = (Results(place.root / f"{name}.csv") for name in ("degraded", "left_out"))
     for seed in arguments.seeds:
         for name in arguments.rows:
-            if any(each["row"] == name and each["seed"] == seed for each in done):
+            run = {"row": name, "seed": seed}
+            if results.has(run):
                 continue
             trainer, _, steps = name.partition(":")
             row = Row(trainer, int(steps))
@@ -129,15 +127,13 @@ def main() -> None:
             )
             dice, shares = evaluate(place, model)
             if not shares.empty:
-                left_out.append(told_apart(shares).assign(row=name, seed=seed))
-                pd.concat(left_out).to_csv(left_out_file, index=False)
+                left_out.add(run, told_apart(shares).to_dict("records"))
             damaged = [value for kind, value in dice.items() if kind != INTACT]
-            done.append({"row": name, "seed": seed, **dice, "mean of all damages": float(np.mean(damaged))})
-            pd.DataFrame(done).to_csv(file, index=False)
-            print(done[-1], flush=True)
-    print(report(pd.DataFrame(done), "mean of all damages"))
-    if left_out:
-        print(pd.concat(left_out).groupby(["row", "kind"], sort=False).mean(numeric_only=True).drop(columns="seed"))
+            results.add(run, [{**dice, "mean of all damages": float(np.mean(damaged))}])
+            print(results.rows[-1], flush=True)
+    print(report(results.table, "mean of all damages"))
+    if left_out.rows:
+        print(left_out.table.groupby(["row", "kind"], sort=False).mean(numeric_only=True).drop(columns="seed"))
 
 
 if __name__ == "__main__":

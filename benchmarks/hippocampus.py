@@ -16,11 +16,10 @@ import argparse
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from nnunetv2.dataset_conversion.generate_dataset_json import generate_dataset_json
-from workflow import Workplace, markdown, real_data
+from workflow import Results, Workplace, markdown, real_data
 
 DATASET = "Dataset552_Hippocampus"
 PLANNER, PLANS, CONFIGURATION = "nnUNetPlannerResEncM", "nnUNetResEncUNetMPlans", "3d_fullres"
@@ -80,17 +79,15 @@ def main() -> None:
     place = Workplace(arguments.output, arguments.device, epoch_steps=EPOCH_STEPS)
     if not place.path("nnUNet_preprocessed", DATASET, "splits_final.json").is_file():
         convert(place, real_data("hippocampus"))
-    file = place.root / "dice.csv"
-    done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    results = Results(place.root / "dice.csv")
     for seed in arguments.seeds:
         for row in arguments.rows:
             trainer, _, steps = row.partition(":")
             run = {"row": row, "share": arguments.share, "seed": seed}
-            if not any(run.items() <= each.items() for each in done):
-                done.append(run | measure(place, trainer, int(steps), arguments.share, seed))
-                pd.DataFrame(done).to_csv(file, index=False)
-                print(done[-1], flush=True)
-    groups = pd.DataFrame(done).drop(columns="seed").groupby(["row", "share"], sort=False)
+            if not results.has(run):
+                results.add(run, [measure(place, trainer, int(steps), arguments.share, seed)])
+                print(results.rows[-1], flush=True)
+    groups = results.table.drop(columns="seed").groupby(["row", "share"], sort=False)
     table = pd.concat([groups.mean(), groups["mean"].std(ddof=1).rename("mean SD")], axis=1)
     table.index = [f"{row}, {share:.0%} of the cases, {len(groups.get_group((row, share)))} seeds"
                    for row, share in table.index]  # fmt: skip

@@ -20,11 +20,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 from mscmr_data import CONFIGURATION, DATASET, DATASETS, FILES, ONE_CHANNEL, PLANS, STOCK, convert, plan
-from workflow import EPOCH_STEPS, Workplace, markdown, real_data
+from workflow import EPOCH_STEPS, Results, Workplace, markdown, real_data
 
 HELD_OUT = ("14", "18", "22", "26", "30", "34", "38", "42")
 ROWS = ("RLXAlignTrainer", "two channels", "one channel", "alone")
@@ -121,16 +121,14 @@ def main() -> None:
     if not place.path("nnUNet_preprocessed", DATASETS["LGE"], f"{STOCK}_{CONFIGURATION}").is_dir():
         convert(place, real_data("mscmr"), HELD_OUT)
         plan(place)
-    file = place.root / f"dice{place.variant}.csv"
-    done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    results = Results(place.root / f"dice{place.variant}.csv")
     for seed in arguments.seeds:
         for labels in arguments.few:
             for row in arguments.rows:
                 run = {"row": row, "labels": labels.name, "steps": arguments.steps, "seed": seed}
-                if not any(run.items() <= each.items() for each in done):
-                    done.append(run | dice_of(place, row, labels, arguments.steps, seed))
-                    pd.DataFrame(done).to_csv(file, index=False)
-    print(tables(pd.DataFrame(done)))
+                if not results.has(run):
+                    results.add(run, [dice_of(place, row, labels, arguments.steps, seed)])
+    print(tables(results.table))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from workflow import Workplace, markdown, real_data, stock_plans
+from workflow import Results, Workplace, markdown, real_data, stock_plans
 
 from rl_nnunet.evaluation.subset_prediction import evaluate_subsets
 from rl_nnunet.evaluation.subsets import dice_per_case, mean_per_subset
@@ -192,26 +192,26 @@ def main() -> None:
             convert_myops(place, real_data("myops"))
         plan(place, data)
     rows = [Row(name, int(steps or arguments.steps)) for name, _, steps in (r.partition(":") for r in arguments.rows)]
-    structures, subsets, weights = [], [], []
+    subsets, structures = (Results(place.root / f"{name}{place.variant}.csv") for name in ("subsets", "structures"))
+    weights = []
     for seed in arguments.seeds:
         for row in rows:
             run = {"row": ":".join(map(str, row)), "seed": seed}
+            if structures.has(run) and not arguments.weights_only:
+                continue
             model = place.train(data.dataset, row.trainer, row.plans, row.steps, seed, data.configuration)
             if arguments.weights_only:
                 weights.append({**run, **inter_weights(model)})
                 continue
             dice = dice_of(place, data, model)
-            subsets.append({**run, **dice["mean"]})
-            structures.append({**run, **dice.loc["mean"]})
-            pd.DataFrame(subsets).to_csv(place.root / f"subsets{place.variant}.csv", index=False)
-            print(subsets[-1], flush=True)
-    if not rows:
-        return
+            subsets.add(run, [dice["mean"]])
+            structures.add(run, [dice.loc["mean"]])
+            print(subsets.rows[-1], flush=True)
     if weights:
         print(markdown(pd.DataFrame(weights).set_index("row")))
-    else:
-        print(f"Mean over the structures\n\n{report(pd.DataFrame(subsets), 'mean')}\n")
-        print(f"Mean over the subsets\n\n{report(pd.DataFrame(structures), 'mean')}")
+    elif structures.rows:
+        print(f"Mean over the structures\n\n{report(subsets.table, 'mean')}\n")
+        print(f"Mean over the subsets\n\n{report(structures.table, 'mean')}")
 
 
 if __name__ == "__main__":

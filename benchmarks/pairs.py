@@ -40,7 +40,7 @@ from mscmr_data import (
     plan,
     preprocess_with,
 )
-from workflow import Workplace, markdown, real_data, stock_plans
+from workflow import Results, Workplace, markdown, real_data, stock_plans
 
 from rl_nnunet.grids import read_grid, relative_map
 
@@ -195,16 +195,14 @@ def main() -> None:
     place = Workplace(arguments.output, arguments.device)
     if not place.path("nnUNet_preprocessed", DATASETS["LGE"], "splits_final.json").is_file():
         prepare(place)
-    file = place.root / "dice.csv"
-    done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    results = Results(place.root / "dice.csv")
     for fold in arguments.folds:
         for row in arguments.rows:
             run = {"row": row, "fold": fold, "steps": arguments.steps}
-            if not any(run.items() <= each.items() for each in done):
-                done += [{**each, "steps": arguments.steps} for each in measure(place, row, fold, arguments.steps)]
-                pd.DataFrame(done).to_csv(file, index=False)
-                print(markdown(summary(pd.DataFrame(done))), flush=True)
-    print(markdown(summary(pd.DataFrame(done))))
+            if not results.has(run):
+                results.add(run, measure(place, row, fold, arguments.steps))
+                print(markdown(summary(results.table)), flush=True)
+    print(markdown(summary(results.table)))
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from workflow import Workplace, markdown, stock_plans
+from workflow import Results, Workplace, markdown, stock_plans
 
 DATASET, PLANS, STOCK = "Dataset533_PhantomPairs", "RLXAlignSmallPlans", "StockPlans"
 SCANS = {"CT": "ct", "MRI": "mr"}
@@ -127,18 +127,16 @@ def main() -> None:
     place = Workplace(arguments.output, arguments.device)
     if not place.path("nnUNet_preprocessed", DATASET, f"{STOCK}.json").is_file():
         prepare(place, arguments.size, arguments.noise, arguments.turned)
-    file = place.root / "dice.csv"
-    done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    results = Results(place.root / "dice.csv")
     for seed in arguments.seeds:
         for row in arguments.rows:
             run = {"row": row, "seed": seed, "steps": arguments.steps}
-            if not any(run.items() <= each.items() for each in done):
-                done += [run | each for each in measure(place, row, arguments.steps, seed)]
-                pd.DataFrame(done).to_csv(file, index=False)
-    if not done:
+            if not results.has(run):
+                results.add(run, measure(place, row, arguments.steps, seed))
+    if not results.rows:
         return
     keys = ["row", "steps", "companion"]
-    seeds = pd.DataFrame(done).groupby([*keys, "branch", "seed"], sort=False)["dice"].mean()
+    seeds = results.table.groupby([*keys, "branch", "seed"], sort=False)["dice"].mean()
     table = seeds.groupby([*keys, "branch"], sort=False).agg(["mean", "std"]).unstack("branch")
     table.index = [f"{row}, {steps} steps, companion: {companion}" for row, steps, companion in table.index]
     table.columns = [f"{branch} {kind}" for kind, branch in table.columns]

@@ -15,14 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import stats
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
-from workflow import Workplace, markdown, real_data
+from workflow import Results, Workplace, markdown, real_data
 
 DATASET = "Dataset551_Radiographs"
 PLANS, CONFIGURATION = "ClassificationSmallPlans", "2d"
@@ -110,17 +109,15 @@ def main() -> None:
     place = Workplace(arguments.output, arguments.device)
     if not place.path("nnUNet_preprocessed", DATASET, "splits_final.json").is_file():
         convert(place, real_data("pneumonia") / "pneumonia_trainval.npz")
-    file = place.root / "classification.csv"
-    done: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+    results = Results(place.root / "classification.csv")
     for seed in arguments.seeds:
         for row in arguments.rows:
             run = {"row": row, "shots": arguments.shots or "all", "steps": arguments.steps, "seed": seed}
-            if not any(all(str(each[key]) == str(value) for key, value in run.items()) for each in done):
-                done.append(run | measure(place, row, arguments.shots, arguments.steps, seed))
-                pd.DataFrame(done).to_csv(file, index=False)
-                print(done[-1], flush=True)
-    results = pd.DataFrame(done)
-    groups = results.astype({"shots": str}).groupby(["row", "shots", "steps"], sort=False)[["balanced accuracy", "AUC"]]
+            if not results.has(run):
+                results.add(run, [measure(place, row, arguments.shots, arguments.steps, seed)])
+                print(results.rows[-1], flush=True)
+    keys, table = ["row", "shots", "steps"], results.table.astype({"shots": str})
+    groups = table.groupby(keys, sort=False)[["balanced accuracy", "AUC"]]
     table = pd.concat([groups.mean(), groups.agg(interval).add_suffix(" ±")], axis=1)
     table.index = [f"{row}, {shots} shots, {len(groups.get_group((row, shots, steps)))} seeds"
                    for row, shots, steps in table.index]  # fmt: skip

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from rl_nnunet.environment import DATA_VARIABLES, exports
+from rl_nnunet.files import new_file
 
 STOCK_CLASS = "dynamic_network_architectures.architectures.unet.ResidualEncoderUNet"
 STOCK_ARGUMENTS = (
@@ -135,6 +136,35 @@ class Workplace:
             [{names[label]: m["Dice"] for label, m in case["metrics"].items()} for case in cases],
             index=[Path(case["prediction_file"]).name.split(".")[0] for case in cases],
         )
+
+
+class Results:
+    """The table of a benchmark on disk: finished runs add rows to it, and are not repeated.
+
+    Parameters
+    ----------
+    file : Path
+        The table, which need not be there yet.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.rows: list[dict[str, Any]] = pd.read_csv(file).to_dict("records") if file.is_file() else []
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """All rows."""
+        return pd.DataFrame(self.rows)
+
+    def has(self, run: Mapping[str, Any]) -> bool:
+        """Return whether there are rows of a run: with all of its entries."""
+        return any(all(str(row.get(key)) == str(value) for key, value in run.items()) for row in self.rows)
+
+    def add(self, run: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add the rows of a run, each with the run's entries before its own."""
+        self.rows += [{**run, **row} for row in rows]
+        with new_file(self.file) as file:
+            self.table.to_csv(file, index=False)
 
 
 def real_data(name: str) -> Path:
