@@ -210,14 +210,14 @@ class RLU2Net(nn.Module):
         logits = self.decoder.decode(skips, [len(indices) for indices in samples])
         return BranchOutput(logits, samples, alignments, link_samples, link_branches)
 
-    def _encode(self, x: Tensor, links: Links | None) -> tuple[list[Tensor], list[Alignment]]:
+    def _encode(self, x: Tensor, links: Links) -> tuple[list[Tensor], list[Alignment]]:
         """Run the encoder stage by stage; return the maps for the skips, and what was aligned."""
         skips, alignments = [], []
         for stage, encoder_stage in enumerate(self.encoder.stages):
             x = skip = encoder_stage(x)
-            if links is not None and str(stage) in self.xalign:
+            if str(stage) in self.xalign:
                 skip, alignment = self.xalign[str(stage)](skip, links)
-                alignments.append(alignment)
+                alignments += [] if alignment is None else [alignment]
                 x = skip if self.feeds_encoder else x
             skips.append(skip)
         return skips, alignments
@@ -229,12 +229,10 @@ class RLU2Net(nn.Module):
         return x, rows_of(present)
 
     @torch.compiler.disable
-    def _links(
-        self, samples: list[list[int]], device: torch.device
-    ) -> tuple[Links | None, list[int], list[tuple[int, int]]]:
+    def _links(self, samples: list[list[int]], device: torch.device) -> tuple[Links, list[int], list[tuple[int, int]]]:
         """Return all links between branches of one sample, with their samples and directions on the host.
 
-        In training, dropout leaves some samples without. The first is None where there is no link.
+        In training, dropout leaves some samples without.
         """
         pairs = [(sample, branch) for branch, indices in enumerate(samples) for sample in indices]
         if self.training and self.branch_dropout > 0:
@@ -247,7 +245,7 @@ class RLU2Net(nn.Module):
             for other, (other_sample, other_branch) in enumerate(pairs)
             if sample == other_sample and branch != other_branch and not alone[sample]
         ]
-        links = make_links([link[:4] for link in chosen], device) if chosen else None
+        links = make_links([link[:4] for link in chosen], len(pairs), device)
         return links, [link[4] for link in chosen], [link[2:4] for link in chosen]
 
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:

@@ -9,6 +9,10 @@ Where the aligned maps go, the paper leaves open: its text makes ``F^i`` of ``F^
 tasks" (the encoder goes on with them), its overview calls RL-XAlign "inserted between encoders" and hands the aligned
 features to the decoders (the skips). `XAlignConfig.feeds` offers both.
 
+A scan without a companion is its own, unturned: it takes the way through attention and fusion of a scan that has one.
+The paper, whose pairs are complete, says nothing of it. Left out of both, as it was before, it handed the decoder maps
+of another make, for which only the few samples had trained it whose branches do not see each other.
+
 The order is the paper's: the attention's output carries auxiliary content at auxiliary positions (queries and keys
 share a window), then the pose policy turns it. The aligned map is the mean over the drawn rotations. With several
 auxiliary branches it is also the mean over them (the paper has two branches).
@@ -37,12 +41,14 @@ from rl_nnunet.outputs import Alignment, to_device
 from rl_nnunet.policies.pose import PolicyKind, PosePolicy
 from rl_nnunet.policies.rotations import rotate_to_grid, rotation_matrices, turning
 
+FORM = 3
+"""Counts what modules have made of their weights: those of one form are of no use to another. It is saved with them."""
 FusionKind = Literal["gated", "fixed"]
 Consumer = Literal["skips", "encoder"]
 
 
 class Links(NamedTuple):
-    """Which rows of a feature map look at which: L links of U main rows, on the device of the map.
+    """Which rows of a feature map look at which: L links of U main rows, and V rows alone, on the device of the map.
 
     Attributes
     ----------
@@ -56,6 +62,8 @@ class Links(NamedTuple):
         Where the main row of each link stands in `fused_rows`, (L,).
     counts : Tensor
         Links of each main row, (U,).
+    lone : Tensor
+        The rows without a link, (V,).
     """
 
     main: Tensor
@@ -64,19 +72,32 @@ class Links(NamedTuple):
     fused_rows: Tensor
     position: Tensor
     counts: Tensor
+    lone: Tensor
 
 
-def make_links(links: Sequence[tuple[int, int, int, int]], device: torch.device) -> Links:
-    """Return links given on the host as (main row, auxiliary row, main branch, auxiliary branch), in one transfer."""
+def make_links(links: Sequence[tuple[int, int, int, int]], rows: int, device: torch.device) -> Links:
+    """Return the links of some rows, given on the host, in one transfer.
+
+    Parameters
+    ----------
+    links : sequence of (int, int, int, int)
+        Main row, auxiliary row, main branch and auxiliary branch of each; there may be none.
+    rows : int
+        Rows of the feature map, at least one.
+    device : torch.device
+        Of the map.
+    """
     main = [link[0] for link in links]
     fused_rows = list(dict.fromkeys(main))
+    lone = [row for row in range(rows) if row not in fused_rows]
     positions = [fused_rows.index(row) for row in main]
     counts = [main.count(row) for row in fused_rows]
-    flat = [number for link in links for number in link] + positions + fused_rows + counts
-    sizes = (4 * len(links), len(links), len(fused_rows), len(fused_rows))
-    table, position, rows, count = to_device(flat, device).split(sizes)
+    flat = [number for link in links for number in link] + positions + fused_rows + counts + lone
+    sizes = (4 * len(links), len(links), len(fused_rows), len(fused_rows), len(lone))
+    table, *others = to_device(flat, device).split(sizes)
     table = table.view(-1, 4)
-    return Links(table[:, 0], table[:, 1], table[:, 2:], rows, position, count)
+    position, fused, count, alone = others
+    return Links(table[:, 0], table[:, 1], table[:, 2:], fused, position, count, alone)
 
 
 @dataclass(frozen=True)
@@ -219,6 +240,7 @@ class XAlign(nn.Module):
             raise ValueError(f"selected_rotations cannot be more than the {len(rotations)} rotations of a stage")
         matrices = torch.tensor(rotation_matrices(dimension), dtype=torch.float32)
         self.register_buffer("rotation_matrices", matrices, persistent=False)
+        self.register_buffer("form", torch.tensor(FORM))
         self.selected_rotations = config.selected_rotations
         self.attention = None
         if config.cross_modal_attention:
@@ -226,7 +248,7 @@ class XAlign(nn.Module):
         self.policy = PosePolicy(channels, dimension, num_branches, config.policy, rotations=rotations)
         self.fusion = ResidualFusion(channels, config, block_options, kernel_size)
 
-    def forward(self, features: Tensor, links: Links) -> tuple[Tensor, Alignment]:
+    def forward(self, features: Tensor, links: Links) -> tuple[Tensor, Alignment | None]:
         """Align and fuse.
 
         Parameters
@@ -234,33 +256,42 @@ class XAlign(nn.Module):
         features : Tensor
             Feature maps of all present (sample, branch) pairs, (rows, C, *spatial).
         links : Links
-            Which row looks at which; at least one.
+            Which row looks at which.
 
         Returns
         -------
         features : Tensor
-            The fused maps, same shape; rows without a link are unchanged.
-        alignment : Alignment
-            What was done.
+            The fused maps, same shape.
+        alignment : Alignment or None
+            What was done; None without links.
         """
-        main, auxiliary = features[links.main], features[links.auxiliary]
-        context = self.policy.context(main, auxiliary, links.branches)
+        alignment, companions = None, []
+        if len(links.main):
+            alignment = self._align(features[links.main], features[links.auxiliary], links.branches)
+            companions.append(self._mean_over_auxiliaries(alignment.aligned, links))
+        if len(links.lone):
+            own = features[links.lone]
+            companions.append(own if self.attention is None else self.attention(own, own))
+        rows = torch.cat((links.fused_rows, links.lone))
+        fused = self.fusion(features[rows], torch.cat(companions))
+        return features.index_copy(0, rows, fused.to(features.dtype)), alignment
+
+    def _align(self, main: Tensor, auxiliary: Tensor, branches: Tensor) -> Alignment:
+        """Return the auxiliary maps of links, attended and turned."""
+        context = self.policy.context(main, auxiliary, branches)
         rotations, log_probability, probabilities = self.policy.draw(
             context, self.selected_rotations, most_probable=not self.training
         )
         cross = auxiliary if self.attention is None else self.attention(main, auxiliary)
-        aligned = self._turn(cross, rotations)
-        fused = self.fusion(features[links.fused_rows], self._mean_over_auxiliaries(aligned, links))
-        alignment = Alignment(main, aligned, context, rotations, log_probability, probabilities)
-        return features.index_copy(0, links.fused_rows, fused.to(features.dtype)), alignment
+        return Alignment(main, self._turn(cross, rotations), context, rotations, log_probability, probabilities)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
-        """Load weights; raise `InputError` if some are lacking, as in models of before attention and fusion changed."""
+        """Load weights; raise `InputError` if some are lacking, or if they are of a former form."""
         lacking = [name for name in self.state_dict() if f"{prefix}{name}" not in state_dict]
-        if lacking:
+        if lacking or int(state_dict[f"{prefix}form"]) != FORM:
             raise InputError(
-                f"The model has no weights {prefix}{lacking[0]}: its RL-XAlign is that of other plans, or of another "
-                "version of rl_nnunet; restore the plans, use that version, or train anew."
+                f"The model's RL-XAlign ({prefix.removesuffix('.')}) is that of other plans, or of another version of "
+                "rl_nnunet; restore the plans, use that version, or train anew."
             )
         super()._load_from_state_dict(state_dict, prefix, *others)
 

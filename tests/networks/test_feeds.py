@@ -65,7 +65,7 @@ def test_the_deepest_map_reaches_back_through_the_fusion_before_it_with_encoder_
 @ENCODERS
 @BOTH
 def test_a_branch_alone_is_predicted_as_in_any_company(network, encoder, feeds):
-    """What other samples have does not matter, and without a partner both ways are one."""
+    """What other samples have does not matter, and a scan without a partner takes the same ways through the network."""
     net = network(feeds, encoder).eval()
     x = torch.randn(3, 2, 8, 8, 8)
     x[0, 1] = x[1, 0] = 0
@@ -74,5 +74,6 @@ def test_a_branch_alone_is_predicted_as_in_any_company(network, encoder, feeds):
         torch.testing.assert_close(together[sample], net(x[sample : sample + 1])[0], rtol=1e-3, atol=1e-4)
     other = network({"skips": "encoder", "encoder": "skips"}[feeds], encoder).eval()
     other.load_state_dict(net.state_dict())
-    assert torch.equal(net(x[:1]), other(x[:1]))
-    assert not torch.allclose(net(x[2:]), other(x[2:]), rtol=1e-3, atol=1e-4)
+    for sample in range(3):
+        one = x[sample : sample + 1]
+        assert not torch.allclose(net(one), other(one), rtol=1e-3, atol=1e-4)

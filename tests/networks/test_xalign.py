@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from rl_nnunet.errors import InputError
 from rl_nnunet.networks.rl_u2net import RLU2Net
-from rl_nnunet.networks.xalign import ResidualFusion, XAlign, XAlignConfig, make_links
+from rl_nnunet.networks.xalign import FORM, ResidualFusion, XAlign, XAlignConfig, make_links
 from rl_nnunet.policies.rotations import rotate, turning
 
 CHANNELS = 4
@@ -42,9 +42,9 @@ def xalign(dimension=3, branches=2, turnable_axes=None, **config):
     )
 
 
-def links(*rows):
-    """Links from (main row, auxiliary row, main branch, auxiliary branch)."""
-    return make_links(rows, torch.device("cpu"))
+def links(*links, rows=None):
+    """Links from (main row, auxiliary row, main branch, auxiliary branch), of all rows that they name or of more."""
+    return make_links(links, rows or 1 + max(link[0] for link in links), torch.device("cpu"))
 
 
 PAIR = links((0, 1, 0, 1), (1, 0, 1, 0))
@@ -112,13 +112,19 @@ def test_gates_are_learnt():
     assert all(p.grad is None for p in module.policy.parameters())
 
 
-def test_rows_without_a_link_are_unchanged():
-    module = xalign()
+@pytest.mark.parametrize("attention", [True, False])
+@pytest.mark.parametrize("rows", [((1, 3, 0, 1), (3, 1, 1, 0)), ()])
+def test_a_row_without_a_link_is_its_own_companion(attention, rows):
+    module = xalign(cross_modal_attention=attention)
     features = torch.randn(4, CHANNELS, 4, 4, 4)
     before = features.clone()
-    fused, _ = module(features, links((1, 3, 0, 1), (3, 1, 1, 0)))
-    assert torch.equal(fused[[0, 2]], features[[0, 2]])
-    assert not torch.allclose(fused[[1, 3]], features[[1, 3]])
+    fused, alignment = module(features, links(*rows, rows=4))
+    lone = [row for row in range(4) if row not in [link[0] for link in rows]]
+    own = features[lone] if module.attention is None else module.attention(features[lone], features[lone])
+    torch.testing.assert_close(fused[lone], module.fusion(features[lone], own))
+    assert (alignment is None) == (not rows)
+    if rows:
+        torch.testing.assert_close(fused[[1, 3]], module.fusion(features[[1, 3]], alignment.aligned))
     assert torch.equal(features, before)
 
 
@@ -183,21 +189,27 @@ def test_only_rotations_of_the_turnable_axes_are_drawn(axes, dimension, left):
 
 
 def test_links_know_their_main_rows():
-    made = links((3, 0, 1, 0), (1, 2, 0, 1), (3, 2, 1, 2))
+    made = links((3, 0, 1, 0), (1, 2, 0, 1), (3, 2, 1, 2), rows=5)
     assert made.main.tolist() == [3, 1, 3]
     assert made.auxiliary.tolist() == [0, 2, 2]
     assert made.branches.tolist() == [[1, 0], [0, 1], [1, 2]]
     assert made.fused_rows.tolist() == [3, 1]
     assert made.fused_rows[made.position].tolist() == made.main.tolist()
     assert made.counts.tolist() == [2, 1]
+    assert made.lone.tolist() == [0, 2, 4]
 
 
-def test_weights_of_another_version_are_refused():
+@pytest.mark.parametrize("change", ["no form", "another form", "other names"])
+def test_weights_of_another_version_are_refused(change):
     weights = xalign().state_dict()
     xalign().load_state_dict(weights)
-    former = {name.replace("fusion.residual", "fusion.block"): value for name, value in weights.items()}
-    with pytest.raises(InputError, match="fusion.residual.* another version of rl_nnunet"):
-        xalign().load_state_dict(former)
+    if change == "other names":
+        weights = {name.replace("fusion.residual", "fusion.block"): value for name, value in weights.items()}
+    else:
+        del weights["form"]
+        weights |= {} if change == "no form" else {"form": torch.tensor(FORM - 1)}
+    with pytest.raises(InputError, match="another version of rl_nnunet"):
+        xalign().load_state_dict(weights)
 
 
 def test_maps_stay_in_half_precision():
