@@ -6,6 +6,9 @@ with all sequences, of which each in turn is degraded by each kind: the Dice is 
 structures. Of agents that leave out sequences, ``left_out.csv`` tells how often they leave out the degraded one and the
 others, and how well the share of the windows tells a degraded sequence from the same one intact (area under the curve).
 
+``--register`` is what a user would do first where sequences may be shifted: all are moved in the plane to the first one
+before they are predicted, by the mutual information of their intensities (SimpleITK).
+
     python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows IntraInterTrainerNoAgents:1500 \
         IntraInterTrainerSelection:1250
 """
@@ -19,9 +22,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
 import torch
 from paired import DATA, STOCK, Row, convert_myops, plan, report
-from scipy.ndimage import zoom
+from scipy.ndimage import shift, zoom
 from sklearn.metrics import roc_auc_score
 from trainers.degradations import KINDS, OTHER_PATIENT
 from workflow import Results, Workplace, real_data
@@ -63,7 +67,28 @@ def resized(scan: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     return zoom(scan, np.divide(shape, scan.shape), order=1)
 
 
-def evaluate(place: Workplace, model: Path) -> tuple[dict[str, float], pd.DataFrame]:
+def registered(image: np.ndarray, factors: Sequence[float]) -> np.ndarray:
+    """Return the image (channels, z, y, x), all channels moved in the plane to where they fit the first one best.
+
+    They are registered at the planned spacing, slice beside slice, so that all slices of a scan are moved alike.
+    """
+    tiles = [
+        sitk.GetImageFromArray(np.concatenate(zoom(scan, (1, *factors), order=1)).astype(np.float32)) for scan in image
+    ]
+    method = sitk.ImageRegistrationMethod()
+    method.SetMetricAsMattesMutualInformation()
+    method.SetOptimizerAsRegularStepGradientDescent(learningRate=4.0, minStep=0.05, numberOfIterations=100)
+    method.SetShrinkFactorsPerLevel([4, 2, 1])
+    method.SetSmoothingSigmasPerLevel([4, 2, 0])
+    result = image.copy()
+    for channel in range(1, len(image)):
+        method.SetInitialTransform(sitk.TranslationTransform(2), inPlace=False)
+        x, y = method.Execute(tiles[0], tiles[channel]).GetParameters()
+        result[channel] = shift(image[channel], (0, -y / factors[0], -x / factors[1]), order=1, mode="nearest")
+    return result
+
+
+def evaluate(place: Workplace, model: Path, register: bool) -> tuple[dict[str, float], pd.DataFrame]:
     """Return the mean Dice of each kind and severity, and what was left out of each image, with a row per sequence."""
     raw = place.path("nnUNet_raw", DATA["myops"].dataset)
     trained = TrainedModel(model, ("all",))
@@ -77,7 +102,8 @@ def evaluate(place: Workplace, model: Path) -> tuple[dict[str, float], pd.DataFr
         factors = np.divide(properties["spacing"][1:], planned)
         for kind, images in degraded_images(image, other, index, factors).items():
             for degraded, changed in zip(trained.modalities, images, strict=False):
-                prediction = predictor.predict(changed, properties, trained.modalities)
+                seen = registered(changed, factors) if register else changed
+                prediction = predictor.predict(seen, properties, trained.modalities)
                 counts = predictor.count(reference, prediction).values()
                 dice = [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else np.nan for tp, fp, fn in counts]
                 rows.append({"kind": kind, **dict(enumerate(dice))})
@@ -107,6 +133,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--rows", nargs="+", required=True, help="TRAINER:STEPS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--register", action="store_true", help="move all sequences to the first one before predicting")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     place, data = Workplace(arguments.output, arguments.device), DATA["myops"]
@@ -117,7 +144,7 @@ def main() -> None:
     results, left_out = (Results(place.root / f"{name}.csv") for name in ("degraded", "left_out"))
     for seed in arguments.seeds:
         for name in arguments.rows:
-            run = {"row": name, "seed": seed}
+            run = {"row": name + (", registered" if arguments.register else ""), "seed": seed}
             if results.has(run):
                 continue
             trainer, _, steps = name.partition(":")
@@ -125,7 +152,7 @@ def main() -> None:
             model = place.train(
                 data.dataset, row.trainer, row.plans, row.steps, seed, data.configuration, degraded=SHARE
             )
-            dice, shares = evaluate(place, model)
+            dice, shares = evaluate(place, model, arguments.register)
             if not shares.empty:
                 left_out.add(run, told_apart(shares).to_dict("records"))
             damaged = [value for kind, value in dice.items() if kind != INTACT]
