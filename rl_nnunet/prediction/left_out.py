@@ -17,6 +17,8 @@ from rl_nnunet.networks.iterated_net import SELECTION
 class LeftOut:
     """Counts the windows in which the selection policy of a network leaves out each modality.
 
+    Only windows count in which the network segments something: in the others, nothing depends on what is left out.
+
     Parameters
     ----------
     network : nn.Module
@@ -29,14 +31,21 @@ class LeftOut:
         self.modalities = tuple(modalities)
         policies = getattr(network, "policies", {})
         self.is_counting = SELECTION in policies
+        self._chosen: tuple[Tensor, Tensor] | None = None
         self._counts: Tensor | None = None
         if self.is_counting:
-            policies[SELECTION].register_forward_hook(self._count)
+            policies[SELECTION].register_forward_hook(self._note)
+            network.register_forward_hook(self._count)
 
-    def _count(self, policy: nn.Module, inputs: tuple[Tensor, Tensor], kept: Tensor) -> None:
-        """Add the windows of a call, on the device, which nobody waits for."""
-        present = inputs[1]
-        counts = torch.stack((present & ~kept, present)).sum(1)
+    def _note(self, policy: nn.Module, inputs: tuple[Tensor, Tensor], kept: Tensor) -> None:
+        """Note what is left out of the windows at hand, and what they have."""
+        self._chosen = inputs[1] & ~kept, inputs[1]
+
+    def _count(self, network: nn.Module, inputs: tuple[Tensor], logits: Tensor) -> None:
+        """Add the windows that show something, on the device, which nobody waits for."""
+        shown = logits > 0 if network.observer.regions else logits.argmax(1) > 0
+        is_shown = shown.flatten(1).any(1)[:, None]
+        counts = torch.stack([(windows & is_shown).sum(0) for windows in self._chosen])
         self._counts = counts if self._counts is None else self._counts + counts
 
     def take(self) -> dict[str, float]:

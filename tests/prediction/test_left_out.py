@@ -41,6 +41,28 @@ def test_shares_are_of_the_windows_with_the_modality(network):
     assert watch.take() == {"CT": 0.0}
 
 
+@pytest.mark.parametrize("regions", [False, True])
+def test_windows_that_show_nothing_do_not_count(network, regions):
+    network.observer.regions = regions
+    shows = [False, False, True, False]
+
+    def draw(_, inputs, logits):
+        logits = torch.full_like(logits, -1.0)
+        logits[:, 0] = -1.0 if regions else 1.0  # of classes, the first one is the background
+        logits[shows[: len(logits)], -1, 2, 3] = 2.0
+        return logits
+
+    network.register_forward_hook(draw)
+    watch, x = LeftOut(network, NAMES), torch.randn(4, 2, 8, 8)
+    prefer(network, 0)
+    network(x[:2])
+    assert watch.take() == {}
+    network(x)
+    prefer(network, 2)
+    network(x)
+    assert watch.take() == {"CT": 0.5, "MR": 0.0}
+
+
 def test_networks_without_the_agent_leave_out_nothing():
     watch = LeftOut(nn.Identity(), NAMES)
     assert not watch.is_counting
