@@ -9,8 +9,9 @@ After RL-U2Net (Qu and Zhao, arXiv 2508.02557), with nnU-Net's own encoders and 
 The paper has a decoder for each branch. Branches of unpaired data share ours, as they share the encoder
 (`shared_decoder`): a decoder of one's own learns from the labels of its branch alone (docs/benchmarks.md).
 
-A branch whose patch is blank is left out: no stem, encoder, alignment or decoder runs for it. Hence one network serves
-one modality, the other, and both. The network is described by plain keyword arguments that a JSON plan can carry.
+A branch whose patch is blank is left out: no stem, encoder, alignment or decoder runs for it. The other one is then
+aligned with itself (`rl_nnunet.networks.xalign`). Hence one network serves one modality, the other, and both. The
+network is described by plain keyword arguments that a JSON plan can carry.
 """
 
 from __future__ import annotations
@@ -217,7 +218,8 @@ class RLU2Net(nn.Module):
             x = skip = encoder_stage(x)
             if str(stage) in self.xalign:
                 skip, alignment = self.xalign[str(stage)](skip, links)
-                alignments += [] if alignment is None else [alignment]
+                if alignment is not None:
+                    alignments.append(alignment)
                 x = skip if self.feeds_encoder else x
             skips.append(skip)
         return skips, alignments

@@ -94,9 +94,8 @@ def make_links(links: Sequence[tuple[int, int, int, int]], rows: int, device: to
     counts = [main.count(row) for row in fused_rows]
     flat = [number for link in links for number in link] + positions + fused_rows + counts + lone
     sizes = (4 * len(links), len(links), len(fused_rows), len(fused_rows), len(lone))
-    table, *others = to_device(flat, device).split(sizes)
+    table, position, fused, count, alone = to_device(flat, device).split(sizes)
     table = table.view(-1, 4)
-    position, fused, count, alone = others
     return Links(table[:, 0], table[:, 1], table[:, 2:], fused, position, count, alone)
 
 

@@ -29,11 +29,10 @@ class LeftOut:
 
     def __init__(self, network: nn.Module, modalities: Sequence[str]) -> None:
         self.modalities = tuple(modalities)
-        policies = getattr(network, "policies", {})
-        self.is_counting = SELECTION in policies
         self._chosen: tuple[Tensor, Tensor] | None = None
         self._counts: Tensor | None = None
-        if self.is_counting:
+        policies = getattr(network, "policies", {})
+        if SELECTION in policies:
             policies[SELECTION].register_forward_hook(self._note)
             network.register_forward_hook(self._count)
 

@@ -206,6 +206,7 @@ class Pipeline:
 
         A method of its own, so that scan and logits are gone before the next ones come.
         """
+        self.left_out.take()  # of a scan whose prediction failed
         (logits, properties), more = _timed(self._predict, target, prepared)
         self.progress.note(target.output, self.left_out.take())
         return self.workers.export.submit(_timed, self.export, logits, properties, target.output), seconds + more
