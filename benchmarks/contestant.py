@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from itertools import cycle
@@ -109,30 +110,23 @@ class Contestant:
         return _resident_bytes("VmHWM") - before + weights
 
 
-class RotatingContestant(Contestant):
+class RotatingContestant(Contestant, ABC):
     """A trainer that takes some batches in turn, for tables of steps, operations, predictions and checkpoints.
 
     Trainings of two phases are in their second one. A subclass says what a batch is.
     """
 
-    def __init__(
-        self,
-        place: Workplace,
-        dataset: str,
-        trainer: type[nnUNetTrainer],
-        plans: dict[str, Any],
-        configuration: str = "3d_fullres",
-    ) -> None:
-        super().__init__(place, dataset, trainer, plans, configuration)
+    def __init__(self, place: Workplace, *arguments: Any) -> None:
+        super().__init__(place, *arguments)
         self.trainer.num_epochs = 1  # whose first epoch is in the second phase of those that have two
         with open(place.root / "log.txt", "a") as log, redirect_stdout(log):
             self.trainer.on_train_epoch_start()
         torch.manual_seed(0)
         self.batches = cycle([self.make_batch() for _ in range(BATCHES)])
 
+    @abstractmethod
     def make_batch(self) -> dict[str, Any]:
         """Return a batch of noise."""
-        raise NotImplementedError
 
     def train(self) -> float:
         """Take a step on the next batch; return its seconds."""
