@@ -4,7 +4,8 @@ Every row, ``TRAINER:STEPS``, trains on MyoPS (the data and plans of ``paired.py
 samples degraded, by any of the kinds of ``trainers/degradations.py`` and any severity. Held-out cases are predicted
 with all sequences, of which each in turn is degraded by each kind: the Dice is a mean over sequences, cases and
 structures. Of agents that leave out sequences, ``left_out.csv`` tells how often they leave out the degraded one and the
-others, and how well the share of the windows tells degraded sequences from those of intact cases (area under the curve).
+others, and how well the share of the windows tells degraded sequences from those of intact cases (area under the
+curve).
 
 ``--register`` is what a user would do first where sequences may be shifted: all are moved in the plane to the first one
 before they are predicted, by the mutual information of their intensities (SimpleITK).
