@@ -236,3 +236,13 @@ def test_without_a_record_axes_are_left_as_they_are(patient, predict):
         assert predict(model, patient.images, output).code == 0
         stock_predict(model, {patient.root / "stock" / "p1": sorted(patient.images.iterdir())})
         assert (output / "p1.nii.gz").read_bytes() == (patient.root / "stock" / "p1.nii.gz").read_bytes()
+
+
+def test_a_model_of_another_form_is_refused_in_a_sentence(patient, predict, assert_refused_in_one_sentence):
+    file = patient.model / "fold_0" / "checkpoint_final.pth"
+    checkpoint = torch.load(file, weights_only=False)
+    del checkpoint["network_weights"]["xalign.1.form"]
+    torch.save(checkpoint, file)
+    outcome = predict(patient.model, patient.images, patient.output)
+    assert_refused_in_one_sentence(outcome, "xalign.1", "another version of rl_nnunet", "train anew")
+    assert not patient.output.exists()
