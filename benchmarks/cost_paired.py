@@ -23,7 +23,7 @@ from paired import DATA, STOCK, Data
 from workflow import Workplace
 
 from rl_nnunet.dataloading.modality_dropout import draw_subset
-from rl_nnunet.plans.modality_dropout import DEFAULT_MODALITY_DROPOUT
+from rl_nnunet.plans.modality_shares import DEFAULT_MODALITY_DROPOUT
 from rl_nnunet.trainers.apga_trainer import APGATrainer
 from rl_nnunet.trainers.augmentation_policy_trainer import AugmentationPolicyTrainer
 from rl_nnunet.trainers.intra_inter_ablations import (

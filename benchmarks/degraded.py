@@ -1,22 +1,23 @@
 """One sequence of a case is degraded, which agents could turn down.
 
-Every row, ``TRAINER:STEPS``, trains on MyoPS (the data and plans of ``paired.py``) with one sequence of half of the
-samples degraded, by any of the kinds of ``trainers/degradations.py`` and any severity. Held-out cases are predicted
-with all sequences, of which each in turn is degraded by each kind: the Dice is a mean over sequences, cases and
-structures. Of agents that leave out sequences, ``left_out.csv`` tells how often they leave out the degraded one and the
-others, and how well the share of the windows tells degraded sequences from those of intact cases (area under the
-curve).
+Every row, ``TRAINER:STEPS``, trains on MyoPS (the data and plans of ``paired.py``, and ``modality_degradation`` in the
+plans) with one sequence of half of the samples degraded, by any of the kinds of `rl_nnunet.dataloading.degradation` and
+any severity. Held-out cases are predicted with all sequences, of which each in turn is degraded by each kind: the Dice
+is a mean over sequences, cases and structures. Of agents that leave out sequences, ``left_out.csv`` tells how often
+they leave out the degraded one and the others, and how well the share of the windows tells degraded sequences from
+those of intact cases (area under the curve).
 
 ``--register`` is what a user would do first where sequences may be shifted: all are moved in the plane to the first one
 before they are predicted, by the mutual information of their intensities (SimpleITK).
 
-    python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows IntraInterTrainerNoAgents:1500 \
-        IntraInterTrainerSelection:1250
+    python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows nnUNetTrainerModalityDegradation:2500 \
+        IntraInterTrainerNoAgents:1500 IntraInterTrainerSelection:1450
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,34 +29,47 @@ import torch
 from paired import DATA, STOCK, Row, convert_myops, plan, report
 from scipy.ndimage import shift, zoom
 from sklearn.metrics import roc_auc_score
-from trainers.degradations import KINDS, OTHER_PATIENT
 from workflow import Results, Workplace, real_data
 
+from rl_nnunet.dataloading.degradation import KINDS, OTHER_PATIENT
 from rl_nnunet.evaluation.subset_prediction import SubsetPredictor, find_cases
 from rl_nnunet.evaluation.trained_model import TrainedModel
+from rl_nnunet.plans.modality_shares import MODALITY_DEGRADATION
 from rl_nnunet.prediction.left_out import LeftOut
 
 INTACT = "intact"
 SEVERITIES = (0.5, 1.0)
 SHARE = 0.5
 """Of the training samples."""
+SUFFIX = "Degraded"
+"""Of the plans that say so."""
+
+
+def degrade_training(place: Workplace) -> None:
+    """Write plans beside those of ``paired.py`` whose trainings degrade samples."""
+    data = DATA["myops"]
+    for file in place.path("nnUNet_preprocessed", data.dataset).glob("*Plans.json"):
+        plans = json.loads(file.read_text())
+        plans["plans_name"] += SUFFIX
+        plans["configurations"][data.configuration][MODALITY_DEGRADATION] = SHARE
+        file.with_name(f"{plans['plans_name']}.json").write_text(json.dumps(plans))
 
 
 def degraded_images(
-    image: np.ndarray, other: np.ndarray, seed: int, factors: Sequence[float]
+    image: np.ndarray, other: np.ndarray, seed: int, spacing: Sequence[float], planned: Sequence[float]
 ) -> dict[str, list[np.ndarray]]:
     """Return the image (channels, z, y, x) as it is, and per kind and severity with each channel degraded in turn.
 
-    A channel is degraded at the planned spacing, `factors` times its voxels along y and x, and brought back.
+    A channel is degraded in the plane, at the planned spacing of y and x, and brought back to its own.
     """
-    images = {INTACT: [image]}
+    images, factors = {INTACT: [image]}, np.divide(spacing, planned)
     for channel, scan in enumerate(image):
-        generator = torch.Generator().manual_seed(seed)
+        torch.manual_seed(seed)
         coarse = torch.from_numpy(zoom(scan, (1, *factors), order=1))
         for kind, degrade in KINDS.items():
             for severity in SEVERITIES:
                 changed = image.copy()
-                changed[channel] = resized(degrade(coarse, severity, generator).numpy(), scan.shape)
+                changed[channel] = resized(degrade(coarse, severity, planned).numpy(), scan.shape)
                 images.setdefault(f"{kind} {severity:g}", []).append(changed)
         changed = image.copy()
         changed[channel] = resized(other[channel], scan.shape)
@@ -100,10 +114,10 @@ def evaluate(place: Workplace, model: Path, register: bool) -> tuple[dict[str, f
     for index, case in enumerate(cases):
         image, properties, reference = predictor.read(case)
         other = predictor.read(cases[(index + 1) % len(cases)])[0]
-        factors = np.divide(properties["spacing"][1:], planned)
-        for kind, images in degraded_images(image, other, index, factors).items():
+        spacing = properties["spacing"][1:]
+        for kind, images in degraded_images(image, other, index, spacing, planned).items():
             for degraded, changed in zip(trained.modalities, images, strict=False):
-                seen = registered(changed, factors) if register else changed
+                seen = registered(changed, np.divide(spacing, planned)) if register else changed
                 prediction = predictor.predict(seen, properties, trained.modalities)
                 counts = predictor.count(reference, prediction).values()
                 dice = [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else np.nan for tp, fp, fn in counts]
@@ -142,6 +156,7 @@ def main() -> None:
     if not place.path("nnUNet_preprocessed", data.dataset, f"{STOCK}.json").is_file():
         convert_myops(place, real_data("myops"))
         plan(place, data)
+    degrade_training(place)
     results, left_out = (Results(place.root / f"{name}.csv") for name in ("degraded", "left_out"))
     for seed in arguments.seeds:
         for name in arguments.rows:
@@ -150,9 +165,7 @@ def main() -> None:
                 continue
             trainer, _, steps = name.partition(":")
             row = Row(trainer, int(steps))
-            model = place.train(
-                data.dataset, row.trainer, row.plans, row.steps, seed, data.configuration, degraded=SHARE
-            )
+            model = place.train(data.dataset, row.trainer, row.plans + SUFFIX, row.steps, seed, data.configuration)
             dice, shares = evaluate(place, model, arguments.register)
             if not shares.empty:
                 left_out.add(run, told_apart(shares).to_dict("records"))

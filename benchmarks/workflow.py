@@ -96,16 +96,13 @@ class Workplace:
         seed: int,
         configuration: str = "3d_fullres",
         fold: str = "all",
-        degraded: float = 0.0,
     ) -> Path:
         """Train on the training cases of a fold, by default all, and return the model's folder.
 
-        Every number of steps, every seed, optimizer and length of epochs, and every share of samples with a degraded
-        sequence has a folder of results of its own. A finished training is not repeated, and one that was stopped goes
-        on.
+        Every number of steps, every seed, optimizer and length of epochs has a folder of results of its own. A finished
+        training is not repeated, and one that was stopped goes on.
         """
-        suffix = (f"_degraded_{degraded}" if degraded else "") + self.variant
-        results = self.path("nnUNet_results", f"{steps}_steps_seed_{seed}{suffix}")
+        results = self.path("nnUNet_results", f"{steps}_steps_seed_{seed}{self.variant}")
         model = results / dataset / f"{trainer}Benchmark__{plans}__{configuration}"
         if not (model / f"fold_{fold}" / "checkpoint_final.pth").is_file():
             goes_on = (model / f"fold_{fold}" / "checkpoint_latest.pth").is_file()
@@ -114,8 +111,7 @@ class Workplace:
                 "python", "-c", TRAIN, dataset, configuration, fold, f"{trainer}Benchmark", plans, self.device,
                 "yes" if goes_on else "no", nnUNet_results=str(results), RL_NNUNET_SEED=str(seed),
                 nnUNet_n_proc_DA="0" if self.device == "cpu" else "12", BENCHMARK_STEPS=str(steps),
-                BENCHMARK_DEGRADED=str(degraded), BENCHMARK_SGD="yes" if self.sgd else "",
-                BENCHMARK_EPOCH_STEPS=str(self.epoch_steps),
+                BENCHMARK_SGD="yes" if self.sgd else "", BENCHMARK_EPOCH_STEPS=str(self.epoch_steps),
             )  # fmt: skip
         return model
 

@@ -24,7 +24,7 @@ from torch import nn
 from rl_nnunet.branches import blank_values, layout_from_dataset_json
 from rl_nnunet.files import new_file
 from rl_nnunet.plans.companions import COMPANIONS, CompanionConfig
-from rl_nnunet.plans.modality_dropout import DEFAULT_MODALITY_DROPOUT, MODALITY_DROPOUT
+from rl_nnunet.plans.modality_shares import DEFAULT_MODALITY_DROPOUT, MODALITY_DROPOUT
 
 SMALL_FEATURES = 8
 SMALL_BLOCKS_PER_STAGE = (1, *(2,) * 12)

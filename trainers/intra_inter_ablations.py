@@ -8,6 +8,8 @@ from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 
 SELECTION_TRIALS = 0.5
 """Share of the steps in which every modality is left out for a try: all outcomes are known then, and half is enough."""
+SELECTION_DEGRADATION = 0.5
+"""Share of the samples of which one modality is degraded: without any, there is nothing to be learnt."""
 
 
 class IntraInterTrainerNoInter(IntraInterTrainer):
@@ -29,9 +31,10 @@ class IntraInterTrainerGate(IntraInterTrainer):
 
 
 class IntraInterTrainerSelection(IntraInterTrainer):
-    """With one agent that leaves out a modality where the decision is better without it."""
+    """With one agent that leaves out a modality where the decision is better without it; it trains on degraded ones."""
 
     settings = replace(
         IntraInterTrainer.settings,
         architecture={"agents": ["selection"], "iterations": 0, "exploration_share": SELECTION_TRIALS},
+        degradation=SELECTION_DEGRADATION,
     )

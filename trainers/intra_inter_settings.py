@@ -38,8 +38,12 @@ class IntraInterSettings(TrainerSettings):
         Of the backbone; None keeps nnU-Net's SGD.
     selection : SelectionConfig
         Of the selection agent.
+    degradation : float
+        Share of the samples of which one modality is degraded where the plans do not state ``modality_degradation``,
+        in [0, 1].
     """
 
     ppo: PPOConfig = WEIGHT_PPO
     adam: AdamConfig | None = AdamConfig()
     selection: SelectionConfig = SelectionConfig()
+    degradation: float = 0.0

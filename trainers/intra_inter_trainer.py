@@ -24,10 +24,11 @@ from rl_nnunet.trainers.intra_inter_settings import IntraInterSettings
 from rl_nnunet.training.absent_channels import AbsentChannels
 from rl_nnunet.training.adapted_plans import AdaptedPlans
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.degraded_modalities import DegradedModalities
 from rl_nnunet.training.loss_terms import joint_loss, terms_of
 
 
-class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer):
+class IntraInterTrainer(AgentTraining, AbsentChannels, DegradedModalities, AdaptedPlans, nnUNetTrainer):
     """Train one encoder per modality with the agents of Zhu et al. (see `rl_nnunet.networks.intra_inter_net`).
 
     The backbone and each agent have an Adam of their own, with the paper's weight decay; the backbone's has the paper's
@@ -59,6 +60,10 @@ class IntraInterTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrain
         self.loss_keys = [f"loss_{name}" for name in ("fused", "decision", *arguments["modality_names"])]
         self.probability_keys = [f"probability_iteration{t}" for t in iterations]
         self.reward_keys = [f"reward_iteration{t}" for t in iterations[1:]]
+
+    def usual_degradation(self) -> float:
+        """Return what the settings say."""
+        return self.settings.degradation
 
     def build_agents(self) -> dict[str, Agent]:
         """Return the agents of the plans."""

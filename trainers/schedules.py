@@ -43,7 +43,10 @@ from rl_nnunet.trainers.intra_inter_classification_trainer import (
     IntraInterClassificationTrainerNoInter,
 )
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer, IntraInterTrainerSGD
-from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
+from rl_nnunet.trainers.modality_dropout_trainer import (
+    nnUNetTrainerModalityDegradation,
+    nnUNetTrainerModalityDropout,
+)
 from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerBranchNorm,
     RLXAlignTrainerFeedsEncoder,
@@ -82,6 +85,7 @@ TRAINERS = (
     IntraInterTrainerGate,
     IntraInterTrainerSelection,
     nnUNetTrainerModalityDropout,
+    nnUNetTrainerModalityDegradation,
     APGATrainer,
     APGARLXAlignTrainer,
     APGATrainerPaper,

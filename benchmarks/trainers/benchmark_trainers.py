@@ -7,7 +7,7 @@ The final validation is left out: tables are about held-out cases.
 
 With equal seeds, all trainers start from the same weights (of the parts that they share) and see the same patches: what
 the network and the agents draw in a step does not shift what the loader and the augmentation draw (what agents draw at
-the end of an epoch does). With ``BENCHMARK_DEGRADED``, a share of the samples has a degraded sequence.
+the end of an epoch does).
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 
 import torch
-from degradations import degrade_batch  # nnU-Net has this folder on the path while it imports this module
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from rl_nnunet.environment import SEED_VARIABLE
@@ -56,11 +55,6 @@ def with_schedule(base: type[nnUNetTrainer]) -> type[nnUNetTrainer]:
             super().on_train_start()
 
         def train_step(self, batch: dict) -> dict:
-            share = float(os.environ.get("BENCHMARK_DEGRADED", 0))
-            if share:
-                # Drawn from the global generator, as the loader's patches are, so that a seed gives all rows the same.
-                generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))
-                batch = {**batch, "data": degrade_batch(batch["data"], share, generator)}
             with torch.random.fork_rng():
                 return super().train_step(batch)
 

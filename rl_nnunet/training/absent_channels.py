@@ -10,7 +10,7 @@ from batchgeneratorsv2.transforms.base.basic_transform import BasicTransform
 from rl_nnunet.branches import blank_values
 from rl_nnunet.dataloading.keep_blank import KeepBlank
 from rl_nnunet.dataloading.modality_dropout import ModalityDropout
-from rl_nnunet.plans.modality_dropout import planned_modality_dropout
+from rl_nnunet.plans.modality_shares import planned_modality_dropout
 from rl_nnunet.training.refusal import refusing
 
 

@@ -1,4 +1,4 @@
-"""Stock nnU-Net with modality dropout: trained on stock plans by the stock command, and its samples lack modalities."""
+"""Stock nnU-Net with modality dropout, and with degraded modalities, on stock plans: what its samples are."""
 
 import json
 from copy import deepcopy
@@ -8,7 +8,10 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from started import as_stock
 
-from rl_nnunet.trainers.modality_dropout_trainer import nnUNetTrainerModalityDropout
+from rl_nnunet.trainers.modality_dropout_trainer import (
+    nnUNetTrainerModalityDegradation,
+    nnUNetTrainerModalityDropout,
+)
 
 CPU = torch.device("cpu")
 
@@ -26,12 +29,10 @@ def stock(tumors, tmp_path, monkeypatch):
     stock_plans = as_stock(plans)
     del stock_plans["configurations"]["3d_fullres"]["modality_dropout"]
 
-    def start(is_ours=False, **entries):
+    def start(is_ours=False, trainer_class=nnUNetTrainerModalityDropout, **entries):
         plans = ours if is_ours else stock_plans
         plans["configurations"]["3d_fullres"].update(entries)
-        trainer = nnUNetTrainerModalityDropout(
-            {**plans, "continue_training": False}, "3d_fullres", 0, dataset_json, CPU
-        )
+        trainer = trainer_class({**plans, "continue_training": False}, "3d_fullres", 0, dataset_json, CPU)
         trainer.initialize()
         trainer.on_train_start()
         return trainer
@@ -66,3 +67,37 @@ def test_network_loss_and_step_are_those_of_nnunet(stock):
     assert type(trainer.network).__module__.startswith("dynamic_network_architectures")
     for hook in ("train_step", "validation_step", "_build_loss", "configure_optimizers", "get_dataloaders", "do_split"):
         assert getattr(type(trainer), hook) is getattr(nnUNetTrainer, hook)
+
+
+def trained_on(trainer, batch):
+    """Return what the network sees in a training step on a batch."""
+    seen = []
+    with trainer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone())):
+        trainer.train_step(batch)
+    return seen[0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_samples_are_degraded_as_the_plans_say(stock, share):
+    trainer = stock(trainer_class=nnUNetTrainerModalityDegradation, modality_degradation=share, modality_dropout=0.0)
+    trainer.on_train_epoch_start()
+    batch = next(trainer.dataloader_train)
+    changed = (trained_on(trainer, batch) != batch["data"]).flatten(2).any(2).sum(1)
+    assert changed.tolist() == [int(share)] * len(batch["data"])
+
+
+def test_validations_see_sound_samples(stock):
+    trainer = stock(trainer_class=nnUNetTrainerModalityDegradation, modality_degradation=1.0)
+    batch, seen = next(trainer.dataloader_val), []
+    with trainer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone())):
+        trainer.validation_step(batch)
+    assert torch.equal(seen[0], batch["data"])
+
+
+def test_plans_that_do_not_say_mean_half_of_the_samples(stock):
+    assert stock(trainer_class=nnUNetTrainerModalityDegradation).degraded_share == 0.5
+
+
+def test_a_share_to_degrade_that_is_none_ends_in_a_sentence(stock):
+    with pytest.raises(SystemExit, match="Error: modality_degradation in the plans must be a probability"):
+        stock(trainer_class=nnUNetTrainerModalityDegradation, modality_degradation="half")
