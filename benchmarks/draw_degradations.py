@@ -1,7 +1,7 @@
 """Draw what degraded training samples look like: a slice of a scan with each damage, at half and at full severity.
 
-    rl_nnunet_make_phantom brats -o FOLDER --cases 2 --test_cases 0 --size 128
-    python benchmarks/draw_degradations.py -i FOLDER/.../*_t2f.nii.gz -o docs/degraded_samples.png
+rl_nnunet_make_phantom brats -o FOLDER --cases 2 --test_cases 0 --size 128
+python benchmarks/draw_degradations.py -i FOLDER/.../*_t2f.nii.gz -o docs/degraded_samples.png
 """
 
 from __future__ import annotations
