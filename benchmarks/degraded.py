@@ -13,6 +13,9 @@ inverted contrast, or blank on one side.
 ``--register`` is what a user would do first where sequences may be shifted: all are moved in the plane to the first one
 before they are predicted, by the mutual information of their intensities (SimpleITK).
 
+``--least_entropy`` is what a user could do without an agent: predict from all sequences and without each, and keep the
+segmentation of a case that is the most certain, at as many times the cost.
+
     python benchmarks/degraded.py -o FOLDER --seeds 0 1 2 --rows nnUNetTrainerModalityDegradation:2500 \
         IntraInterTrainerNoAgents:1500 IntraInterTrainerSelection:1450
 """
@@ -23,7 +26,9 @@ import argparse
 import json
 import os
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +36,7 @@ import SimpleITK as sitk
 import torch
 from paired import DATA, STOCK, Data, Row, convert_myops, convert_phantom, plan, report
 from scipy.ndimage import gaussian_filter, rotate, shift, zoom
+from scipy.special import entr
 from sklearn.metrics import roc_auc_score
 from workflow import Results, Workplace, real_data
 
@@ -160,8 +166,25 @@ def registered(image: np.ndarray, spacing: Sequence[float], planned: Sequence[fl
     return result
 
 
+def most_certain(predictor: SubsetPredictor, image: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
+    """Return the segmentation of least entropy, summed over voxels, of those from all sequences and without each."""
+    names, found = predictor.model.modalities, []
+    for left_out in (None, *range(len(names))):
+        changed = image.copy()
+        if left_out is not None:
+            changed[left_out] = 0
+        segmentation, probabilities = predictor.predictor.predict_single_npy_array(
+            changed, deepcopy(properties), None, None, save_or_return_probabilities=True
+        )
+        entropies = entr(probabilities)
+        if predictor.predictor.label_manager.has_regions:
+            entropies += entr(1 - probabilities)
+        found.append((float(entropies.sum()), segmentation))
+    return min(found, key=lambda one: one[0])[1]
+
+
 def evaluate(
-    place: Workplace, data: Data, model: Path, register: bool, unmet: bool
+    place: Workplace, data: Data, model: Path, options: argparse.Namespace
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Return the mean Dice of each kind and severity, and what was left out of each image, with a row per sequence."""
     raw = place.path("nnUNet_raw", data.dataset)
@@ -174,11 +197,16 @@ def evaluate(
         image, properties, reference = predictor.read(case)
         other = predictor.read(cases[(index + 1) % len(cases)])[0]
         spacing = properties["spacing"]
-        damaged = unmet_images(image, spacing) if unmet else degraded_images(image, other, index, spacing, planned)
+        damaged = (
+            unmet_images(image, spacing) if options.unmet else degraded_images(image, other, index, spacing, planned)
+        )
         for kind, images in damaged.items():
             for degraded, changed in zip(trained.modalities, images, strict=False):
-                seen = registered(changed, spacing, planned) if register else changed
-                prediction = predictor.predict(seen, properties, trained.modalities)
+                seen = registered(changed, spacing, planned) if options.register else changed
+                if options.least_entropy:
+                    prediction = most_certain(predictor, seen, properties)
+                else:
+                    prediction = predictor.predict(seen, properties, trained.modalities)
                 counts = predictor.count(reference, prediction).values()
                 dice = [2 * tp / (2 * tp + fp + fn) if tp + fp + fn else np.nan for tp, fp, fn in counts]
                 rows.append({"kind": kind, **dict(enumerate(dice))})
@@ -210,6 +238,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="+", required=True, help="TRAINER:STEPS")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--register", action="store_true", help="move all sequences to the first one before predicting")
+    parser.add_argument("--least_entropy", action="store_true", help="leave out what makes a case the most certain")
     parser.add_argument("--unmet", action="store_true", help="test with damages that no training has met")
     parser.add_argument("--size", type=int, default=32, help="voxels along the longest axis of a phantom")
     parser.add_argument("--cases", type=int, default=20, help="training phantoms")
@@ -228,13 +257,14 @@ def main() -> None:
     results, left_out = (Results(place.root / f"{name}{variant}.csv") for name in ("degraded", "left_out"))
     for seed in arguments.seeds:
         for name in arguments.rows:
-            run = {"row": name + (", registered" if arguments.register else ""), "seed": seed}
+            ways = [way for way in ("register", "least_entropy") if getattr(arguments, way)]
+            run = {"row": ", ".join([name, *ways]), "seed": seed}
             if results.has(run):
                 continue
             trainer, _, steps = name.partition(":")
             row = Row(trainer, int(steps))
             model = place.train(data.dataset, row.trainer, row.plans + SUFFIX, row.steps, seed, data.configuration)
-            dice, shares = evaluate(place, data, model, arguments.register, arguments.unmet)
+            dice, shares = evaluate(place, data, model, arguments)
             if not shares.empty:
                 left_out.add(run, told_apart(shares).to_dict("records"))
             damaged = [value for kind, value in dice.items() if kind != INTACT]
