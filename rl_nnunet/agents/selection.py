@@ -2,8 +2,7 @@
 
 A network that fuses modalities voxel by voxel cannot see that one of them is shifted, or another patient's: every voxel
 looks like one of a scan. What shows it is the whole patch: the segmentation that each modality would give alone does
-not agree with those of the others. And a decision that it spoils is less certain than that without it. The agent sees
-both (`rl_nnunet.networks.observer`), and can act: leave one out.
+not agree with those of the others. The agent sees that (`rl_nnunet.networks.observer`), and can act: leave one out.
 
 The reward of an action is ``p(action) - p(none)``, what the class-averaged probability of the true label
 (`rl_nnunet.agents.rewards.true_label_probability`) gains over the decision with all modalities. There are M + 1

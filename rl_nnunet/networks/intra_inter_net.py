@@ -29,8 +29,7 @@ Where a modality is left out, no head runs for it, and its place in the concaten
 decoder only once, in the last iteration.
 
 In the place of both agents, a third one may leave out a modality that spoils the decision
-(`rl_nnunet.agents.selection`): nothing is refined, every modality is encoded once, and the decoder runs M + 1 times,
-for a policy that sees what comes of its actions.
+(`rl_nnunet.agents.selection`): nothing is refined, and every modality is encoded once.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ from torch.nn import functional as F
 from rl_nnunet.networks.backbone import Backbone
 from rl_nnunet.networks.iterated_net import AGENTS, SELECTION, IteratedNet, Iterations, Scene
 from rl_nnunet.networks.modality_head import ModalityHead
-from rl_nnunet.networks.observer import Observer, RunningStandardization, outcome_statistics, output_statistics
+from rl_nnunet.networks.observer import Observer, output_statistics
 from rl_nnunet.networks.rows import place
 from rl_nnunet.outputs import IntraInterOutput, IterationOutput, Selection
 from rl_nnunet.policies.selection import SelectionPolicy
@@ -130,9 +129,7 @@ class IntraInterNet(IteratedNet):
         self.decoder = plan.build_decoder(num_classes, deep_supervision)
         self._add_policies(loop, Observer(modalities, features[0], regions), features[0])
         if loop.selects:
-            self.outcomes = RunningStandardization(2 * modalities + 1)
-            size = self.observer.sizes["inter"] + self.outcomes.mean.numel()
-            self.policies[SELECTION] = SelectionPolicy(size, modalities, hidden_size)
+            self.policies[SELECTION] = SelectionPolicy(self.observer.sizes["inter"], modalities, hidden_size)
 
     def forward(self, x: Tensor) -> IntraInterOutput | Tensor | list[Tensor]:
         """Segment a batch.
@@ -153,50 +150,31 @@ class IntraInterNet(IteratedNet):
     def _forward_selecting(self, x: Tensor) -> IntraInterOutput | Tensor | list[Tensor]:
         """Decide with the modalities that the selection policy keeps; in training with all, and at times without each.
 
-        Every modality is encoded once: what is left out of the decision is a weight of 0. The policy sees what comes of
-        each of its actions, among them the decision that it takes.
+        Every modality is encoded once: what is left out of the decision is a weight of 0.
         """
         x, present = tell_present(x, self.groups, self.blank_values, None if self.training else self.modality_names)
         scene = self._enter(x, rows_of(present), present)
         maps = self._encode(scene, present.new_ones(len(x), self.observer.channels.mean.numel(), dtype=x.dtype))
         own = self._own_outputs(maps)
-        whole = self._decide(maps, own, present.to(x.dtype), scene.samples)
-        if self.training and torch.rand(()) >= self.exploration_share:
-            return IntraInterOutput([whole], [0], scene.samples, {}, None, None)
-        without = self._leave_out_each(maps, own, scene)
-        decisions = [one.decision for one in without]
-        seen = self._foresee(scene, own, [*decisions, whole.decision.detach()])
-        if self.training:
-            return IntraInterOutput([whole], [0], scene.samples, {}, None, Selection(seen, present, decisions))
-        left_out = present & ~self.policies[SELECTION](seen, present)
-        actions = left_out.byte().argmax(1).where(left_out.any(1), len(without))
-        results = [self._result(one) for one in (*without, whole)]
-        if self.decoder.deep_supervision:
-            return [_choose(scale, actions) for scale in zip(*results, strict=True)]
-        return _choose(results, actions)
+        statistics = output_statistics(own, present.to(x.dtype), scene.samples, present, self.observer.regions)
+        seen = self.observer(scene.inputs, scene.channels, statistics, present, self.training)["inter"]
+        if not self.training:
+            kept = self.policies[SELECTION](seen, present)
+            return self._result(self._decide(maps, own, kept.to(x.dtype), scene.samples))
+        output, selection = self._decide(maps, own, present.to(x.dtype), scene.samples), None
+        if torch.rand(()) < self.exploration_share:
+            selection = Selection(seen, present, self._leave_out_each(maps, own, scene))
+        return IntraInterOutput([output], [0], scene.samples, {}, None, selection)
 
     @torch.no_grad()
-    def _leave_out_each(
-        self, maps: list[list[Tensor] | None], own: list[Tensor | None], scene: Scene
-    ) -> list[IterationOutput]:
-        """Decide without each modality."""
-        outputs = []
+    def _leave_out_each(self, maps: list[list[Tensor] | None], own: list[Tensor | None], scene: Scene) -> list[Tensor]:
+        """Return the decisions without each modality."""
+        decisions = []
         for modality in range(len(self.groups)):
             kept = scene.present.float()
             kept[:, modality] = 0
-            outputs.append(self._decide(maps, own, kept, scene.samples))
-        return outputs
-
-    @torch.no_grad()
-    def _foresee(self, scene: Scene, own: list[Tensor | None], decisions: list[Tensor]) -> Tensor:
-        """Return what the selection policy sees, of the modalities and of the decisions without each and with all."""
-        present, regions = scene.present, self.observer.regions
-        statistics = output_statistics(own, present.float(), scene.samples, present, regions)
-        seen = self.observer(scene.inputs, scene.channels, statistics, present, self.training)["inter"]
-        outcomes = outcome_statistics(decisions, present, regions)
-        if self.training:
-            self.outcomes.update(outcomes)
-        return torch.cat((seen, self.outcomes(outcomes)), dim=1)
+            decisions.append(self._decide(maps, own, kept, scene.samples).decision)
+        return decisions
 
     def _result(self, last: IterationOutput) -> Tensor | list[Tensor]:
         """Return the decision (B, classes, *spatial); with deep supervision, behind it coarser scales of O_fusion."""
@@ -269,8 +247,3 @@ class IntraInterNet(IteratedNet):
         tried = modalities if SELECTION in self.policies else self.iterations
         returned = (2 * (self.iterations + 1) + tried) * classes
         return total + np.prod([returned, *input_size], dtype=np.int64) // 2
-
-
-def _choose(options: Sequence[Tensor], chosen: Tensor) -> Tensor:
-    """Return of each sample that of the options, each (B, ...), whose index is given, (B,)."""
-    return torch.stack(list(options))[chosen, torch.arange(len(chosen), device=chosen.device)]

@@ -13,9 +13,6 @@ and the entropy of the weighted sum of all own outputs. The intra agent, who wei
 behind the first convolution of the stems, before the normalization. The outputs are taken at the resolution of the
 second stage, which costs an eighth of the finest in 3D. Nothing of this carries a gradient.
 
-An agent that leaves out modalities also sees what would come of it: how the entropy of the decision without each one
-compares with that of the decision with all, and how far both agree.
-
 Every entry is standardized by its running mean and standard deviation over the samples of the training. (A layer
 normalization over the entries, as policies have it often, mixes their units.) What is not known (NaN: of an absent
 modality, the agreement of one that is alone, an overflow under mixed precision) is 0 then, the mean.
@@ -213,37 +210,6 @@ def output_statistics(
     overlap = 2 * (foreground * mean_of_others).flatten(2).sum(2)
     agreement = overlap / (foreground + mean_of_others).flatten(2).sum(2).clamp(min=TINY)
     return torch.cat((entropy, agreement.where(present & (others > 0), torch.nan), joint[:, None]), dim=1)
-
-
-@torch.no_grad()
-def outcome_statistics(decisions: Sequence[Tensor], present: Tensor, regions: bool) -> Tensor:
-    """Return what shows, without a reference, of the decisions without each modality.
-
-    Parameters
-    ----------
-    decisions : sequence of Tensor
-        M + 1 logits (B, classes, *spatial), without each modality, and with all.
-    present : Tensor
-        Booleans (B, M).
-    regions : bool
-        See `Observer`.
-
-    Returns
-    -------
-    Tensor
-        (B, 2 M + 1), float32: per modality, the logarithm of the entropy of the decision without it over that of the
-        decision with all, and the agreement of both (soft Dice, of classes without the first); then the logarithm of
-        the entropy of the decision with all. NaN of a modality that is absent, or alone.
-    """
-    probabilities = [_probabilities(logits.float(), 1, regions) for logits in decisions]
-    entropies = torch.stack([_entropy(one, 1, regions) for one in probabilities], dim=1).clamp(min=TINY).log()
-    *without, whole = [one if regions else one[:, 1:] for one in probabilities]
-    agreements = [
-        2 * (one * whole).flatten(1).sum(1) / (one + whole).flatten(1).sum(1).clamp(min=TINY) for one in without
-    ]
-    known = present & (present.sum(1, keepdim=True) > 1)
-    changes = (entropies[:, :-1] - entropies[:, -1:]).where(known, torch.nan)
-    return torch.cat((changes, torch.stack(agreements, dim=1).where(known, torch.nan), entropies[:, -1:]), dim=1)
 
 
 def _probabilities(logits: Tensor, axis: int, regions: bool) -> Tensor:

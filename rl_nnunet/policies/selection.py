@@ -7,12 +7,8 @@ network has learnt from subsets of its modalities.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor, nn
-
-from rl_nnunet.errors import InputError
 
 
 class SelectionPolicy(nn.Module):
@@ -35,16 +31,6 @@ class SelectionPolicy(nn.Module):
         )
         nn.init.zeros_(self.layers[-1].weight)
         nn.init.zeros_(self.layers[-1].bias)
-
-    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
-        """Load weights; raise `InputError` if they are of a policy that sees something else."""
-        name = "layers.0.weight"
-        if state_dict[f"{prefix}{name}"].shape != self.get_parameter(name).shape:
-            raise InputError(
-                "The model's selection agent is that of other plans, or of another version of rl_nnunet; restore the "
-                "plans, use that version, or train anew."
-            )
-        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def log_probabilities(self, observations: Tensor, present: Tensor) -> Tensor:
         """Return the logarithms of the actions' probabilities in nats, (B, M + 1), float32.

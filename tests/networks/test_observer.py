@@ -14,7 +14,6 @@ from rl_nnunet.networks.observer import (
     RunningStandardization,
     channel_spreads,
     input_statistics,
-    outcome_statistics,
     output_statistics,
 )
 
@@ -39,30 +38,6 @@ def test_input_statistics_of_what_is_not_blank():
 def test_channel_spreads():
     maps = torch.randn(2, 3, 4, 5)
     np.testing.assert_allclose(channel_spreads(maps), np.log(maps.numpy().std((2, 3))), rtol=1e-4)
-
-
-@pytest.mark.parametrize("regions", [False, True])
-def test_outcome_statistics_against_loops(regions):
-    torch.manual_seed(0)
-    decisions = [3 * torch.randn(3, 3, 4, 4) for _ in range(3)]
-    present = torch.tensor([[True, True], [True, False], [True, True]])
-    found = outcome_statistics(decisions, present, regions)
-
-    def entropy(p):
-        parts = torch.stack((p, 1 - p)) if regions else p[None]
-        total = -(parts * parts.log()).sum(0)
-        return (total.mean() / math.log(2) if regions else total.sum(0).mean() / math.log(3)).item()
-
-    for sample in range(3):
-        *without, whole = [one[sample].sigmoid() if regions else one[sample].softmax(0) for one in decisions]
-        assert found[sample, 4].item() == pytest.approx(math.log(entropy(whole)), rel=1e-4)
-        if sample == 1:  # of its only modality nothing is known
-            assert found[sample, :4].isnan().all()
-            continue
-        for modality, one in enumerate(without):
-            a, b = (p if regions else p[1:] for p in (one, whole))
-            expected = math.log(entropy(one) / entropy(whole)), (2 * (a * b).sum() / (a + b).sum()).item()
-            assert found[sample, [modality, 2 + modality]].tolist() == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("regions", [False, True])

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from rl_nnunet.errors import InputError
-from rl_nnunet.networks.observer import RunningStandardization, outcome_statistics
+from rl_nnunet.networks.observer import RunningStandardization
 
 
 @pytest.fixture
@@ -13,8 +12,7 @@ def selecting(tiny, monkeypatch):
     monkeypatch.setattr(RunningStandardization, "update", lambda *given: None)
     network = tiny(2, agents=["selection"], iterations=0)
     plain = tiny(2, agents=[], iterations=0)
-    shared = {k: v for k, v in network.state_dict().items() if not k.startswith(("policies.", "outcomes."))}
-    plain.load_state_dict(shared)
+    plain.load_state_dict({k: v for k, v in network.state_dict().items() if not k.startswith("policies.")})
     return network, plain
 
 
@@ -50,50 +48,10 @@ def test_training_decides_with_all_modalities_and_tries_without_each(selecting):
     assert output.exploration is None
     selection = output.selection
     assert selection.present.tolist() == [[True, True, True], [False, True, True]]
-    assert selection.observations.shape == (2, network.observer.sizes["inter"] + 7)
+    assert selection.observations.shape == (2, network.observer.sizes["inter"])
     assert not any(decision.requires_grad for decision in selection.decisions)
     for modality, decision in enumerate(selection.decisions):
         torch.testing.assert_close(decision, plain(without(x, modality)).iterations[0].decision)
-
-
-def test_each_sample_and_scale_is_of_its_own_action(selecting, monkeypatch):
-    network, plain = (net.eval() for net in selecting)
-    actions = torch.tensor([2, 3, 0])
-    kept = actions[:, None] != torch.arange(3)
-    monkeypatch.setattr(network.policies["selection"], "forward", lambda seen, present: kept & present)
-    x = torch.randn(3, 3, 8, 8)
-    expected = x.clone()
-    expected[~kept] = 0
-    assert len(network(x)) == len(plain(expected)) > 1
-    for found, scale in zip(network(x), plain(expected), strict=True):
-        torch.testing.assert_close(found, scale)
-    network.decoder.deep_supervision = plain.decoder.deep_supervision = False
-    torch.testing.assert_close(network(x), plain(expected))
-
-
-@pytest.mark.parametrize("is_training", [False, True])
-def test_the_policy_sees_what_comes_of_its_actions(selecting, is_training):
-    network, plain = (net.train(is_training) for net in selecting)
-    x, seen = torch.randn(2, 3, 8, 8), []
-    x[1, 0] = 0
-    if is_training:
-        seen.append(network(x).selection.observations)
-    else:
-        network.policies["selection"].register_forward_hook(lambda policy, inputs, kept: seen.append(inputs[0]))
-        network(x)
-    plain.train()
-    decisions = [plain(one).iterations[0].decision for one in (*(without(x, m) for m in range(3)), x)]
-    present = torch.tensor([[True, True, True], [False, True, True]])
-    expected = outcome_statistics(decisions, present, regions=False).nan_to_num(0)
-    torch.testing.assert_close(seen[0][:, -7:], expected)
-
-
-def test_weights_of_a_policy_that_saw_something_else_are_refused(selecting):
-    network, _ = selecting
-    weights = network.state_dict()
-    weights["policies.selection.layers.0.weight"] = weights["policies.selection.layers.0.weight"][:, :-7]
-    with pytest.raises(InputError, match="another version of rl_nnunet"):
-        network.load_state_dict(weights)
 
 
 def test_the_loss_trains_all_but_the_policy(selecting):
