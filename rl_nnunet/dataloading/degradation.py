@@ -78,6 +78,8 @@ KINDS: dict[str, Callable[[Tensor, float, Sequence[float]], Tensor]] = {
     "ghosts": ghosts,
     "shift": shift,
 }
+MISPLACING = ("shift",)
+"""Kinds behind which a scan no longer fits the labels; another patient's scan fits them neither."""
 OTHER_PATIENT = "other patient"
 """The modality of another case in the place of this one's; it knows no severity."""
 
@@ -85,7 +87,8 @@ OTHER_PATIENT = "other patient"
 def degrade_batch(data: Tensor, share: float, spacing: Sequence[float]) -> Tensor:
     """Degrade one random present modality of a share of the samples, all kinds equally often, at any severity.
 
-    Absent modalities stay absent. Another patient's scan is that of the next sample of the batch, if it is there;
+    Absent modalities stay absent. A modality without others keeps its place: shifted, or another patient's, nothing of
+    the sample would fit its labels. Another patient's scan is that of the next sample of the batch, if it is there;
     nnU-Net sometimes draws a case twice for a batch, whose scan is another patch then.
 
     Parameters
@@ -97,11 +100,12 @@ def degrade_batch(data: Tensor, share: float, spacing: Sequence[float]) -> Tenso
     spacing : sequence of float
         Of the spatial axes, in mm.
     """
-    degraded, kinds = data.clone(), [*KINDS, OTHER_PATIENT]
+    degraded = data.clone()
     for index, sample in enumerate(data):
         present = sample.flatten(1).any(1).nonzero().flatten().tolist()
         if torch.rand(()) >= share or not present:
             continue
+        kinds = [*KINDS, OTHER_PATIENT] if len(present) > 1 else [kind for kind in KINDS if kind not in MISPLACING]
         channel = present[int(torch.randint(len(present), ()))]
         kind, severity = kinds[int(torch.randint(len(kinds), ()))], float(torch.rand(()))
         other = data[(index + 1) % len(data), channel]

@@ -155,6 +155,18 @@ def test_the_scan_of_another_patient_is_that_of_the_next_sample():
     assert swapped.float().mean().item() == pytest.approx(1 / (len(KINDS) + 1), abs=0.07)
 
 
+def test_the_only_modality_stays_where_its_labels_are(monkeypatch):
+    def misplaced(*given):
+        raise AssertionError("shifted")
+
+    monkeypatch.setitem(KINDS, "shift", misplaced)
+    data = torch.randn(200, 2, 8, 8)
+    data[:, 1] = 0
+    degraded = degrade_batch(data, 1.0, (4.0, 4.0))
+    assert not (degraded[:, 0] == data[:, 0].roll(-1, 0)).flatten(1).all(1).any()
+    assert (degraded[:, 0] != data[:, 0]).flatten(1).any(1).all()
+
+
 def test_a_batch_of_one_has_no_other_patient():
     data = torch.randn(1, 2, 8, 8)
     for _ in range(30):
