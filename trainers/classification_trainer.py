@@ -14,9 +14,12 @@ from rl_nnunet.trainers.classification_training import ClassificationTraining
 from rl_nnunet.training.absent_channels import AbsentChannels
 from rl_nnunet.training.adapted_plans import AdaptedPlans
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.degraded_modalities import DegradedModalities
 
 
-class ClassificationTrainer(ClassificationTraining, AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer):
+class ClassificationTrainer(
+    ClassificationTraining, AgentTraining, AbsentChannels, DegradedModalities, AdaptedPlans, nnUNetTrainer
+):
     """Train `rl_nnunet.networks.classification_net.ClassificationNet`, early fusion, on plans of its planner.
 
     There is no agent; `AgentTraining` gives seeds, and checkpoints from which a training goes on exactly.

@@ -24,12 +24,14 @@ from rl_nnunet.dataloading.augmenter import start_augmenter
 from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.dataloading.unregistered_loader import UnregisteredDataLoader
 from rl_nnunet.distributed import gather
+from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.per_branch import summarize_per_branch
 from rl_nnunet.losses.adaptive_weights import AdaptiveWeights
 from rl_nnunet.losses.branched_loss import BranchedLoss, BranchWeights
 from rl_nnunet.outputs import BranchOutput, to_device
 from rl_nnunet.plans.checks import PLAN_ANEW
 from rl_nnunet.plans.companions import planned_companions
+from rl_nnunet.plans.modality_shares import MODALITY_DEGRADATION
 from rl_nnunet.plans.rl_u2net import RLU2NetPlan
 from rl_nnunet.presence.patches import absent_channels, present_groups, rows_of
 from rl_nnunet.progress_plot import Panel, mean
@@ -38,11 +40,12 @@ from rl_nnunet.trainers.rl_xalign_settings import RLXAlignSettings
 from rl_nnunet.training.absent_channels import AbsentChannels
 from rl_nnunet.training.adapted_plans import AdaptedPlans
 from rl_nnunet.training.agent_training import AgentTraining
+from rl_nnunet.training.degraded_modalities import DegradedModalities
 from rl_nnunet.training.loss_terms import joint_dice, of_one_rank, without_term
 from rl_nnunet.training.refusal import refusing
 
 
-class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer):
+class RLXAlignTrainer(AgentTraining, AbsentChannels, DegradedModalities, AdaptedPlans, nnUNetTrainer):
     """Train RL-U2Net on paired or unpaired branches.
 
     Attributes
@@ -57,6 +60,16 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, AdaptedPlans, nnUNetTrainer
     @property
     def _targets(self) -> BranchTargets:
         return BranchTargets(len(self.layout.branches), are_joined=not self.layout.is_paired)
+
+    def initialize(self) -> None:
+        """Initialize as nnU-Net does; refuse to degrade scans beside which no other shows the same labels."""
+        super().initialize()
+        with refusing():
+            if self.degraded_share > 0 and not self.layout.is_paired:
+                raise InputError(
+                    f"{MODALITY_DEGRADATION} in the plans degrades one of several modalities on one grid, but each "
+                    "scan of this data set has a grid and labels of its own; remove it from the plans."
+                )
 
     # ---- agents and loss -------------------------------------------------------------------------------------------
 
