@@ -5,12 +5,14 @@
 - how often CUDA itself says that a training step makes the host wait, beside what the tests count on a CPU;
 - two ranks that share the GPU: equal after 20 steps, though one lacks a branch (a test, with gloo in NCCL's place);
 - with ``RL_NNUNET_DATA``, both data sets of the benchmarks on held-out cases, on their small plans: MyoPS for equal
-  time (by the ratio of steps on a CPU), MS-CMRSeg on equal patches.
+  time (by the ratio of steps on a CPU), MS-CMRSeg on equal patches. ``--full`` adds both on the usual plans, for which
+  ten minutes are not enough.
 
 Each part has a log in the folder and a time after which it is ended; what failed is named at the end. ``-device cpu
 --small`` tries the script itself.
 
     RL_NNUNET_DATA=... python benchmarks/gpu.py -o FOLDER
+    RL_NNUNET_DATA=... python benchmarks/gpu.py -o FOLDER --full
     python benchmarks/gpu.py -o FOLDER -device cpu --small
 """
 
@@ -46,7 +48,7 @@ class Part(NamedTuple):
     seconds: int
 
 
-def parts(root: Path, device: str, small: bool) -> Iterator[Part]:
+def parts(root: Path, device: str, small: bool, full: bool) -> Iterator[Part]:
     """Yield what is to be done, in order."""
     where = ("-device", device)
 
@@ -71,13 +73,16 @@ def parts(root: Path, device: str, small: bool) -> Iterator[Part]:
     test = HERE.parent / "tests" / "trainers" / "test_several_ranks.py"
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", "slow", f"{test}::test_ranks_are_equal_after_20_steps"]
     yield Part("two ranks", pytest, 240 if device == "cuda" else 900)
-    if "RL_NNUNET_DATA" in os.environ:
+    if "RL_NNUNET_DATA" not in os.environ:
+        return
+    for usual in (False, True) if full else (False,):
         steps = {"stock": 50, "ours": 50} if small else {"stock": 1500, "ours": 950}
         rows = (f"nnUNetTrainerModalityDropout:{steps['stock']}", f"IntraInterTrainerNoAgents:{steps['ours']}")
-        myops = ("-o", str(root / "myops"), "--data", "myops", *where)
-        yield Part("MyoPS", script("paired", *myops, "--seeds", "0", "--rows", *rows), 300)
-        contrasts = ("-o", str(root / "mscmr"), *where, "--steps", "50" if small else "1300")
-        yield Part("MS-CMRSeg", script("mscmr", *contrasts), 300)
+        options, seconds, suffix = (("--full",), 3600, "_full") if usual else ((), 300, "")
+        myops = ("-o", str(root / f"myops{suffix}"), "--data", "myops", *where, *options)
+        yield Part(f"MyoPS{suffix}", script("paired", *myops, "--seeds", "0", "--rows", *rows), seconds)
+        contrasts = ("-o", str(root / f"mscmr{suffix}"), *where, *options, "--steps", "50" if small else "1300")
+        yield Part(f"MS-CMRSeg{suffix}", script("mscmr", *contrasts), seconds)
 
 
 def count_waits(root: Path, device: str) -> None:
@@ -136,6 +141,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("-device", default="cuda", choices=("cuda", "cpu"))
     parser.add_argument("--small", action="store_true", help="smallest sizes and schedules: tries the script")
+    parser.add_argument("--full", action="store_true", help="real data on the usual plans, too; up to two hours more")
     parser.add_argument("--waits", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     root = arguments.output.resolve()
@@ -143,7 +149,8 @@ def main() -> None:
     if arguments.waits:
         count_waits(root, arguments.device)
         return
-    results = {part.name: run(part, root, arguments.device) for part in parts(root, arguments.device, arguments.small)}
+    todo = parts(root, arguments.device, arguments.small, arguments.full)
+    results = {part.name: run(part, root, arguments.device) for part in todo}
     failed = [name for name, result in results.items() if result != "done"]
     if failed:
         raise SystemExit(f"Failed: {', '.join(failed)}; see their logs in {root}.")

@@ -9,7 +9,8 @@ contrast, two of them in both). 2D, one patch size, encoder and decoder for all 
 - ``alone``: a stock network per contrast, b patches per step.
 
 ``--few bSSFP=4`` trains on four patients of a contrast and all of the other, and reports the contrast with few;
-``alone`` then has the few only. A finished run (row, seed) is not repeated, and a stopped one goes on.
+``alone`` then has the few only. ``--full`` leaves networks, patches and spacing to the usual planner: for GPUs, in a
+folder of its own. A finished run (row, seed) is not repeated, and a stopped one goes on.
 
     python benchmarks/mscmr.py -o FOLDER --steps 1300 --seeds 0 1 2
     python benchmarks/mscmr.py -o FOLDER --steps 1300 --seeds 0 1 2 --few bSSFP=2 bSSFP=4 bSSFP=8 LGE=2 LGE=4 LGE=8
@@ -23,7 +24,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from mscmr_data import CONFIGURATION, DATASET, DATASETS, FILES, ONE_CHANNEL, PLANS, STOCK, convert, plan
+from mscmr_data import (
+    CONFIGURATION,
+    DATASET,
+    DATASETS,
+    FILES,
+    FULL_PLANS,
+    ONE_CHANNEL,
+    PLANS,
+    STOCK,
+    convert,
+    plan,
+)
 from workflow import EPOCH_STEPS, Results, Workplace, markdown, real_data
 
 HELD_OUT = ("14", "18", "22", "26", "30", "34", "38", "42")
@@ -71,16 +83,16 @@ def fold_of(place: Workplace, dataset: str, labels: Labels) -> str:
     return str(folds.index(cases))
 
 
-def dice_of(place: Workplace, row: str, labels: Labels, steps: int, seed: int) -> dict[str, float]:
+def dice_of(place: Workplace, row: str, labels: Labels, steps: int, seed: int, plans: str) -> dict[str, float]:
     """Train a row, predict and evaluate the held-out cases; return the Dice of each contrast and structure."""
     if row == "alone":
         jobs = [(DATASETS[c], "nnUNetTrainer", STOCK) for c in FILES if labels.contrast in (None, c)]
     else:
-        jobs = [(STOCK_ON_BOTH[row], "nnUNetTrainer", STOCK) if row in STOCK_ON_BOTH else (DATASET, row, PLANS)]
+        jobs = [(STOCK_ON_BOTH[row], "nnUNetTrainer", STOCK) if row in STOCK_ON_BOTH else (DATASET, row, plans)]
     tables = []
-    for dataset, trainer, plans in jobs:
+    for dataset, trainer, its_plans in jobs:
         fold = fold_of(place, dataset, labels)
-        model = place.train(dataset, trainer, plans, steps, seed, CONFIGURATION, fold)
+        model = place.train(dataset, trainer, its_plans, steps, seed, CONFIGURATION, fold)
         raw, target = place.path("nnUNet_raw", dataset), model / f"predicted_by_fold_{fold}"
         place.predict(model, raw / "imagesTs", target, fold)
         tables.append(place.dice(raw / "labelsTs", target, model))
@@ -115,19 +127,21 @@ def main() -> None:
     parser.add_argument(
         "--epoch_steps", type=int, default=EPOCH_STEPS, help="agents that learn from validations need short epochs"
     )
+    parser.add_argument("--full", action="store_true", help="plan the usual network and patch, not the small ones")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     arguments = parser.parse_args()
     place = Workplace(arguments.output, arguments.device, arguments.sgd, arguments.epoch_steps)
     if not place.path("nnUNet_preprocessed", DATASETS["LGE"], f"{STOCK}_{CONFIGURATION}").is_dir():
         convert(place, real_data("mscmr"), HELD_OUT)
-        plan(place)
+        plan(place, arguments.full)
     results = Results(place.root / f"dice{place.variant}.csv")
     for seed in arguments.seeds:
         for labels in arguments.few:
             for row in arguments.rows:
                 run = {"row": row, "labels": labels.name, "steps": arguments.steps, "seed": seed}
                 if not results.has(run):
-                    results.add(run, [dice_of(place, row, labels, arguments.steps, seed)])
+                    plans = FULL_PLANS if arguments.full else PLANS
+                    results.add(run, [dice_of(place, row, labels, arguments.steps, seed, plans)])
     print(tables(results.table))
 
 

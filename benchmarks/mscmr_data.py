@@ -12,12 +12,12 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from workflow import Workplace, stock_plans
+from workflow import Workplace, planned_size, stock_plans
 
 FILES = {"bSSFP": "{case}_C0", "LGE": "{case}_LGE"}
 DATASETS = {"bSSFP": "Dataset522_bSSFP", "LGE": "Dataset523_LGE"}
 DATASET, ONE_CHANNEL = "Dataset521_MSCMR", "Dataset525_Either"
-PLANS, STOCK, CONFIGURATION = "RLXAlignSmallPlans", "StockPlans", "2d"
+PLANS, FULL_PLANS, STOCK, CONFIGURATION = "RLXAlignSmallPlans", "RLXAlignPlans", "StockPlans", "2d"
 CORRECTION = {"bSSFP": "0.74,0.74,keep"}
 """The headers of bSSFP state 1.2 mm in plane. In the nine patients who have both contrasts, a heart has the same size
 in voxels in both, and LGE's measure 0.73 to 0.76 mm. With the headers as they are, one organ comes in two sizes."""
@@ -78,22 +78,29 @@ def _join_in_one_channel(place: Workplace) -> None:
     (target / "dataset.json").write_text(json.dumps({"channel_names": {"0": "MR"}, "numTraining": cases, **kept}))
 
 
-def plan(place: Workplace) -> None:
-    """Plan with our planner, and give stock nnU-Net the same patch, spacing, encoder and decoder."""
+def plan(place: Workplace, full: bool = False) -> None:
+    """Plan with our planner, and give stock nnU-Net the same patch, spacing, encoder and decoder.
+
+    They are the small ones above, or, `full`, those of the usual planner.
+    """
+    spacing = () if full else ("-overwrite_target_spacing", *SPACING)
     place.command(
-        "rl_nnunet_plan_and_preprocess", "-d", DATASET[7:10], "-pl", "RLXAlignSmallPlanner", "-c", CONFIGURATION,
-        "-npfp", "1", "-np", "1", "-overwrite_target_spacing", *SPACING, nnUNet_n_proc_DA="1",
+        "rl_nnunet_plan_and_preprocess", "-d", DATASET[7:10], "-pl", f"RLXAlign{planned_size(full)}Planner", "-c",
+        CONFIGURATION, "-npfp", "1", "-np", "1", *spacing, nnUNet_n_proc_DA="1",
     )  # fmt: skip
-    file = place.path("nnUNet_preprocessed", DATASET, f"{PLANS}.json")
+    file = place.path("nnUNet_preprocessed", DATASET, f"{FULL_PLANS if full else PLANS}.json")
     ours = json.loads(file.read_text())
-    ours["configurations"][CONFIGURATION] |= {"patch_size": PATCH_SIZE, "batch_size": BATCH_SIZE}
-    file.write_text(json.dumps(ours))
-    zero_filled = stock_plans(ours, STOCK, (0, 1), 2 * BATCH_SIZE, CONFIGURATION)
+    configuration = ours["configurations"][CONFIGURATION]
+    if not full:
+        configuration |= {"patch_size": PATCH_SIZE, "batch_size": BATCH_SIZE}
+        file.write_text(json.dumps(ours))
+    batch_size = configuration["batch_size"]
+    zero_filled = stock_plans(ours, STOCK, (0, 1), 2 * batch_size, CONFIGURATION)
     file.with_name(f"{STOCK}.json").write_text(json.dumps(zero_filled))
     for channel, dataset in enumerate(DATASETS.values()):
-        alone = stock_plans(ours, STOCK, (channel,), BATCH_SIZE, CONFIGURATION)
+        alone = stock_plans(ours, STOCK, (channel,), batch_size, CONFIGURATION)
         preprocess_with(place, alone, dataset)
-    preprocess_with(place, stock_plans(ours, STOCK, (0,), 2 * BATCH_SIZE, CONFIGURATION), ONE_CHANNEL)
+    preprocess_with(place, stock_plans(ours, STOCK, (0,), 2 * batch_size, CONFIGURATION), ONE_CHANNEL)
 
 
 def preprocess_with(place: Workplace, plans: dict, dataset: str) -> None:

@@ -4,6 +4,7 @@ Every row of the table is a trainer with a number of steps, ``TRAINER:STEPS``, s
 patches (equal steps) or at equal time (steps by the ratio that ``cost_paired.py`` measures). All rows have the same
 patch and batch; stock nnU-Net has the encoder and decoder of ``RLXAlignSmallPlanner``. Every model predicts the
 held-out cases from each of the 2^N - 1 subsets of the sequences (``rl_nnunet_evaluate_subsets``, nnU-Net's convention).
+``--full`` leaves networks, patches and spacing to the usual planners: for GPUs, in a folder of its own.
 
 ``--data phantom``: BraTS look-alikes, regions WT, TC and ET; ``--data myops``: MyoPS 2020 (bSSFP, LGE and T2 of the
 heart), found through ``RL_NNUNET_DATA``, eight cases held out. A finished run (row, seed) is not repeated, and a
@@ -22,7 +23,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 import torch
-from workflow import Results, Workplace, markdown, real_data, stock_plans
+from workflow import Results, Workplace, markdown, planned_size, real_data, stock_plans
 
 from rl_nnunet.evaluation.subset_prediction import evaluate_subsets
 from rl_nnunet.evaluation.subsets import dice_per_case, mean_per_subset
@@ -71,11 +72,18 @@ class Row(NamedTuple):
 
     trainer: str
     steps: int
+    full: bool = False
+
+    @property
+    def name(self) -> str:
+        """Name in tables."""
+        return f"{self.trainer}:{self.steps}"
 
     @property
     def plans(self) -> str:
         """Name of the plans that the trainer takes."""
-        return next((f"{name}SmallPlans" for name in PLANNERS if self.trainer.startswith(name)), STOCK)
+        planner = next((name for name in PLANNERS if self.trainer.startswith(name)), None)
+        return f"{planner}{planned_size(self.full)}Plans" if planner else STOCK
 
 
 def convert_phantom(place: Workplace, size: int, cases: int, noise_sequence: str | None) -> None:
@@ -104,15 +112,16 @@ def convert_myops(place: Workplace, data: Path) -> None:
     file.write_text(json.dumps(description))
 
 
-def plan(place: Workplace, data: Data) -> None:
+def plan(place: Workplace, data: Data, full: bool = False) -> None:
     """Plan with both planners, and give all the same patch, batch and stages: the table's, or of the larger network."""
+    size = planned_size(full)
     for planner in PLANNERS:
         place.command(
-            "rl_nnunet_plan_and_preprocess", "-d", data.dataset[7:10], "-pl", f"{planner}SmallPlanner",
+            "rl_nnunet_plan_and_preprocess", "-d", data.dataset[7:10], "-pl", f"{planner}{size}Planner",
             "-c", data.configuration, "-npfp", "1", "-np", "1", *data.planning, nnUNet_n_proc_DA="1",
         )  # fmt: skip
     folder = place.path("nnUNet_preprocessed", data.dataset)
-    files = {planner: folder / f"{planner}SmallPlans.json" for planner in PLANNERS}
+    files = {planner: folder / f"{planner}{size}Plans.json" for planner in PLANNERS}
     plans = {planner: json.loads(file.read_text()) for planner, file in files.items()}
     larger = plans["IntraInter"]["configurations"][data.configuration]
     entries = data.entries or {key: larger[key] for key in ("patch_size", "batch_size")}
@@ -176,6 +185,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--noise_sequence", help="this sequence of the phantoms is pure noise")
     parser.add_argument("--weights_only", action="store_true", help="report the inter agent's weights, no Dice")
     parser.add_argument("--sgd", action="store_true", help="keep the trainers' optimizers, in place of AdamW")
+    parser.add_argument("--full", action="store_true", help="plan the usual networks and patches, not the small ones")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     return parser.parse_args()
 
@@ -184,19 +194,21 @@ def main() -> None:
     """Run what is missing and print the tables."""
     arguments = parse()
     place, data = Workplace(arguments.output, arguments.device, arguments.sgd), DATA[arguments.data]
+    data = data._replace(planning=(), entries={}) if arguments.full else data
     os.environ.update(place.variables)  # the predictor runs in this process
     if not place.path("nnUNet_preprocessed", data.dataset, f"{STOCK}.json").is_file():
         if arguments.data == "phantom":
             convert_phantom(place, arguments.size, arguments.cases, arguments.noise_sequence)
         else:
             convert_myops(place, real_data("myops"))
-        plan(place, data)
-    rows = [Row(name, int(steps or arguments.steps)) for name, _, steps in (r.partition(":") for r in arguments.rows)]
+        plan(place, data, arguments.full)
+    given = (row.partition(":") for row in arguments.rows)
+    rows = [Row(name, int(steps or arguments.steps), arguments.full) for name, _, steps in given]
     subsets, structures = (Results(place.root / f"{name}{place.variant}.csv") for name in ("subsets", "structures"))
     weights = []
     for seed in arguments.seeds:
         for row in rows:
-            run = {"row": ":".join(map(str, row)), "seed": seed}
+            run = {"row": row.name, "seed": seed}
             if structures.has(run) and not arguments.weights_only:
                 continue
             model = place.train(data.dataset, row.trainer, row.plans, row.steps, seed, data.configuration)

@@ -171,6 +171,11 @@ def real_data(name: str) -> Path:
     return folder
 
 
+def planned_size(full: bool) -> str:
+    """Return what stands in the names of our planners and plans for the size of their networks."""
+    return "" if full else "Small"
+
+
 def stock_plans(
     plans: dict[str, Any], name: str, channels: Sequence[int], batch_size: int, configuration_name: str = "3d_fullres"
 ) -> dict[str, Any]:
