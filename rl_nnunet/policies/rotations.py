@@ -178,12 +178,13 @@ def rotate(x: Tensor, index: int, dimension: int) -> Tensor:
     return _permute(_flip(x, flipped, dimension), source_axes)
 
 
-def rotate_to_grid(x: Tensor, matrices: Tensor) -> Tensor:
+def rotate_to_grid(x: Tensor, matrices: Tensor, exchanged: Sequence[int] | None = None) -> Tensor:
     """Rotate each map by a rotation of its own, and resample where that swaps axes of different extent.
 
     The resampling is linear and stretches the whole rotated map to the grid; nothing is cropped or padded. All maps
     are turned by one call, whatever was drawn: nothing waits for the device, and no graph of a compiler depends on
-    the rotations. Where the extents agree, it is `rotate` up to rounding.
+    the rotations. Where the extents agree, it is `rotate`, exactly: each voxel is the one that comes to its place,
+    which costs a fifth of an interpolation.
 
     Parameters
     ----------
@@ -191,6 +192,8 @@ def rotate_to_grid(x: Tensor, matrices: Tensor) -> Tensor:
         Shape (B, C, *spatial), floating point.
     matrices : Tensor
         Rows of `rotation_matrices`, floating point of shape (B, dimension, dimension).
+    exchanged : sequence of int, optional
+        The axes that these rotations may exchange (see `turning`); all by default.
 
     Returns
     -------
@@ -208,12 +211,14 @@ def rotate_to_grid(x: Tensor, matrices: Tensor) -> Tensor:
         raise ValueError(
             f"Maps {tuple(x.shape)} need {len(x)} {dimension}D rotations, got matrices {tuple(matrices.shape)}."
         )
+    extents = {x.shape[2 + axis] for axis in (range(dimension) if exchanged is None else exchanged)}
+    mode = "bilinear" if len(extents) > 1 else "nearest"  # bilinear is torch's name in 3D, too
     # Each voxel q of the result asks for x at M^-1 q; torch counts the axes from the last one.
     dtype = torch.promote_types(x.dtype, torch.float32)
     sources = functional.pad(matrices.to(dtype).transpose(1, 2).flip((1, 2)), (0, 1))
     with torch.autocast(x.device.type, enabled=False):
         grid = functional.affine_grid(sources, list(x.shape), align_corners=False)
-        turned = functional.grid_sample(x.to(dtype), grid, padding_mode="border", align_corners=False)
+        turned = functional.grid_sample(x.to(dtype), grid, mode, padding_mode="border", align_corners=False)
     return turned.to(x.dtype)
 
 

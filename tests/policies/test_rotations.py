@@ -142,6 +142,20 @@ def test_rotate_to_grid_keeps_half_precision_and_is_exact_there(dtype):
     torch.testing.assert_close(turned, expected, rtol=torch.finfo(dtype).eps, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("spatial", "axes"), [((4, 4, 4), (0, 1, 2)), ((2, 5, 5), (1, 2)), ((2, 3, 4), ()), ((3, 3), (0, 1))]
+)
+def test_rotations_that_exchange_equal_extents_are_exact(spatial, axes):
+    chosen = turning(axes, len(spatial))
+    x = torch.randn(len(chosen), 2, *spatial, requires_grad=True)
+    weight = torch.randn_like(x)
+    on_grid = rotate_to_grid(x, matrices(*chosen, dimension=len(spatial)), axes)
+    assert torch.equal(on_grid, torch.stack([rotate(one, i, len(spatial)) for one, i in zip(x, chosen, strict=True)]))
+    (on_grid * weight).sum().backward()
+    back = [rotate(one, inverse(i, len(spatial)), len(spatial)) for one, i in zip(weight, chosen, strict=True)]
+    assert torch.equal(x.grad, torch.stack(back))
+
+
 def test_gradient_of_rotate_to_grid_is_the_rotation_back():
     x = torch.rand(24, 2, 4, 4, 4, dtype=torch.float64, requires_grad=True)
     weight = torch.rand_like(x)
