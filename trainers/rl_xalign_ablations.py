@@ -24,8 +24,15 @@ class RLXAlignTrainerNoXAlign(RLXAlignTrainer):
     """Without RL-XAlign: the branches share the encoder and do not see each other."""
 
     settings = replace(
-        RLXAlignTrainer.settings, architecture={"aligned_stages": [], "windows": [], "turnable_axes": []}
+        RLXAlignTrainer.settings,
+        architecture={"aligned_stages": [], "windows": [], "turnable_axes": [], "carried_stages": []},
     )
+
+
+class RLXAlignTrainerNoCarriedStages(RLXAlignTrainer):
+    """Without RL-XAlign above a stride of 4: the detail that a companion shows does not get through."""
+
+    settings = replace(RLXAlignTrainer.settings, architecture={"carried_stages": []})
 
 
 class RLXAlignTrainerNoAuxLoss(RLXAlignTrainer):

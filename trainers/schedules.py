@@ -55,6 +55,7 @@ from rl_nnunet.trainers.rl_xalign_ablations import (
     RLXAlignTrainerLossWeightAgent,
     RLXAlignTrainerNoAGWD,
     RLXAlignTrainerNoAuxLoss,
+    RLXAlignTrainerNoCarriedStages,
     RLXAlignTrainerNoCMA,
     RLXAlignTrainerNoPositions,
     RLXAlignTrainerNoXAlign,
@@ -68,6 +69,7 @@ EPOCHS = (1, 5, 10, 20, 50, 100, 250, 500, 750, 2000, 4000, 8000)
 TRAINERS = (
     RLXAlignTrainer,
     RLXAlignTrainerNoXAlign,
+    RLXAlignTrainerNoCarriedStages,
     RLXAlignTrainerNoCMA,
     RLXAlignTrainerNoPositions,
     RLXAlignTrainerNoAuxLoss,

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from rl_nnunet.networks.backbone import Backbone, initialize_as_nnunet
 from rl_nnunet.networks.branch_normalization import separate_normalizations
+from rl_nnunet.networks.carried_pose import CarriedPose
 from rl_nnunet.networks.xalign import Links, ResidualFusion, XAlign, XAlignConfig, make_links
 from rl_nnunet.outputs import Alignment, BranchOutput, to_device
 from rl_nnunet.presence.patches import rows_of, tell_present
@@ -87,6 +88,8 @@ class RLU2Net(nn.Module):
         Attention window of each aligned stage.
     turnable_axes : sequence of sequence of int, optional
         Axes that rotations may exchange at each aligned stage (see `XAlign`); all by default.
+    carried_stages : sequence of int
+        Stages whose maps are turned as the first aligned stage has decided (`rl_nnunet.networks.carried_pose`).
     branch_dropout : float
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
@@ -99,6 +102,11 @@ class RLU2Net(nn.Module):
         Fields of `XAlignConfig` that differ from their defaults.
     **backbone
         Fields of `rl_nnunet.networks.backbone.Backbone`.
+
+    Attributes
+    ----------
+    together : sequence of sequence of int or None
+        Which branches of each sample may see each other in the next training step; None stands for all.
 
     Raises
     ------
@@ -119,6 +127,7 @@ class RLU2Net(nn.Module):
         aligned_stages: Sequence[int],
         windows: Sequence[Sequence[int]],
         turnable_axes: Sequence[Sequence[int]] | None = None,
+        carried_stages: Sequence[int] = (),
         branch_dropout: float = 0.25,
         shared_decoder: bool = False,
         branch_normalization: bool = False,
@@ -134,9 +143,12 @@ class RLU2Net(nn.Module):
         turnable = [None] * len(aligned_stages) if turnable_axes is None else turnable_axes
         if len(turnable) != len(aligned_stages):
             raise ValueError(f"{len(aligned_stages)} aligned stages need as many turnable_axes, not {len(turnable)}")
+        if set(carried_stages) & set(aligned_stages) or (carried_stages and not aligned_stages):
+            raise ValueError(f"carried stages {carried_stages} must follow aligned ones, not be of {aligned_stages}")
         self.branches = [list(channels) for channels in branches]
         self.branch_names = list(branch_names)
         self.branch_dropout = branch_dropout
+        self.together: Sequence[Sequence[int]] | None = None
         self.register_buffer("blank_values", torch.tensor(blank_values, dtype=torch.float32), persistent=False)
         self.stems = nn.ModuleList(plan.build_stem(len(channels)) for channels in branches)
         self.encoder = plan.build_encoder()
@@ -145,6 +157,7 @@ class RLU2Net(nn.Module):
         self.decoder = BranchDecoders(plan.build_decoder(num_classes, deep_supervision) for _ in range(decoders))
         config = XAlignConfig(**(xalign or {}))
         self.feeds_encoder = config.feeds == "encoder"
+        self.drawn = config.selected_rotations
         self.xalign = nn.ModuleDict(
             {
                 str(stage): XAlign(plan.features_per_stage[stage], plan.dimension, len(branches), window, config,
@@ -152,6 +165,15 @@ class RLU2Net(nn.Module):
                 for stage, window, axes in zip(aligned_stages, windows, turnable, strict=True)
             }
         )  # fmt: skip
+        exchanged = [module.exchanged for module in self.xalign.values()]
+        self.carried = nn.ModuleDict(
+            {
+                str(stage): CarriedPose(
+                    plan.features_per_stage[stage], plan.dimension, exchanged[0], config, plan.block_options
+                )
+                for stage in carried_stages
+            }
+        )
 
     @staticmethod
     def initialize(module: nn.Module) -> None:
@@ -222,6 +244,9 @@ class RLU2Net(nn.Module):
                     alignments.append(alignment)
                 x = skip if self.feeds_encoder else x
             skips.append(skip)
+        rotations = alignments[0].rotations if alignments else None
+        for stage, module in self.carried.items():
+            skips[int(stage)] = module(skips[int(stage)], links, rotations)
         return skips, alignments
 
     @torch.compiler.disable
@@ -234,18 +259,22 @@ class RLU2Net(nn.Module):
     def _links(self, samples: list[list[int]], device: torch.device) -> tuple[Links, list[int], list[tuple[int, int]]]:
         """Return all links between branches of one sample, with their samples and directions on the host.
 
-        In training, dropout leaves some samples without.
+        In training, dropout and `together` leave some samples without.
         """
         pairs = [(sample, branch) for branch, indices in enumerate(samples) for sample in indices]
         if self.training and self.branch_dropout > 0:
             alone = (torch.rand(1 + max(s for s, _ in pairs)) < self.branch_dropout).tolist()
         else:
             alone = [False] * (1 + max(s for s, _ in pairs))
+        everyone = range(len(self.branches))
         chosen = [
             (row, other, branch, other_branch, sample)
             for row, (sample, branch) in enumerate(pairs)
             for other, (other_sample, other_branch) in enumerate(pairs)
-            if sample == other_sample and branch != other_branch and not alone[sample]
+            if sample == other_sample
+            and branch != other_branch
+            and not alone[sample]
+            and {branch, other_branch} <= set(self.together[sample] if self.training and self.together else everyone)
         ]
         links = make_links([link[:4] for link in chosen], len(pairs), device)
         return links, [link[4] for link in chosen], [link[2:4] for link in chosen]
@@ -253,22 +282,25 @@ class RLU2Net(nn.Module):
     def compute_conv_feature_map_size(self, input_size: Sequence[int]) -> np.int64:
         """Return the number of feature-map values of one sample with all branches; nnU-Net plans memory with it.
 
-        Counted are all stems, encoder and decoder once per branch, and XAlign. nnU-Net counts the maps of convolutions,
-        which are kept twice for the gradient, before and after their normalization; a map that is kept once is half of
-        one. Of a link these are both branches' maps, queries, keys, values, the attended, projected and turned maps; of
-        a branch that is aligned, the fused map, and the residual block has two convolutions.
+        Counted are all stems, encoder and decoder once per branch, and RL-XAlign. nnU-Net counts the maps of
+        convolutions, which are kept twice for the gradient, before and after their normalization; a map that is kept
+        once is half of one. At an aligned stage these are, of a link, both branches' maps, queries, keys, values, the
+        attended, projected and turned maps, and of a branch, the fused map; the residual block has two convolutions.
+        At a carried stage they are, of a link, the auxiliary map and the turned ones, and of a branch, seven maps.
         """
         input_size, branches = list(input_size), len(self.branches)
         output = np.int64(sum(stem.compute_conv_feature_map_size(input_size) for stem in self.stems))
         output += self.encoder.compute_conv_feature_map_size(input_size) * branches
         output += self.decoder[0].compute_conv_feature_map_size(input_size) * branches
-        size = np.array(input_size)
+        size, links = np.array(input_size), branches * (branches - 1)
         for stage, stride in enumerate(self.encoder.strides):
             size = size // np.array(stride)
+            maps = 0.0
             if str(stage) in self.xalign:
-                module = self.xalign[str(stage)]
-                drawn = module.selected_rotations
-                of_link = (7 if module.attention is not None else 1) + (drawn if drawn == 1 else 2 * drawn)
-                maps = branches * (branches - 1) * of_link / 2 + branches * (1 / 2 + 2)
-                output += np.int64(maps * self.encoder.output_channels[stage] * np.prod(size))
+                of_link = 7 if self.xalign[str(stage)].attention is not None else 1
+                of_link += self.drawn if self.drawn == 1 else 2 * self.drawn
+                maps = links * of_link / 2 + branches * (1 / 2 + 2)
+            elif str(stage) in self.carried:
+                maps = links * (1 + self.drawn) / 2 + branches * 7 / 2
+            output += np.int64(maps * self.encoder.output_channels[stage] * np.prod(size))
         return output

@@ -195,6 +195,41 @@ class ResidualFusion(nn.Module):
         return fused + self.residual(torch.cat((main, aligned), dim=1))
 
 
+def turn_by(maps: Tensor, rotations: Tensor, matrices: Tensor, exchanged: Sequence[int]) -> Tensor:
+    """Return the mean of each map over its drawn rotations, resampled to the grid where extents differ.
+
+    Parameters
+    ----------
+    maps : Tensor
+        (L, C, *spatial).
+    rotations : Tensor
+        Integers (L, K_sel).
+    matrices : Tensor
+        All rotations, as floating point (`rl_nnunet.policies.rotations.rotation_matrices`).
+    exchanged : sequence of int
+        The axes that they may exchange.
+    """
+    drawn = rotations.shape[1]
+    repeated = maps if drawn == 1 else maps.repeat_interleave(drawn, dim=0)
+    turned = rotate_to_grid(repeated, matrices[rotations.flatten()], exchanged)
+    return turned if drawn == 1 else turned.unflatten(0, (-1, drawn)).mean(1)
+
+
+def mean_over_auxiliaries(aligned: Tensor, links: Links) -> Tensor:
+    """Return the aligned map of each of the links' main rows."""
+    if len(links.fused_rows) == len(links.main):
+        return aligned
+    total = aligned.new_zeros((len(links.fused_rows), *aligned.shape[1:])).index_add(0, links.position, aligned)
+    return total / links.counts.view(-1, *[1] * (aligned.ndim - 1))
+
+
+def fuse_rows(fusion: ResidualFusion, features: Tensor, links: Links, companions: Sequence[Tensor]) -> Tensor:
+    """Return the maps of all rows, fused with their companions: those of the main rows, then those of the lone ones."""
+    rows = torch.cat((links.fused_rows, links.lone))
+    fused = fusion(features[rows], torch.cat(list(companions)))
+    return features.index_copy(0, rows, fused.to(features.dtype))
+
+
 class XAlign(nn.Module):
     """The alignment module of one encoder stage.
 
@@ -234,7 +269,8 @@ class XAlign(nn.Module):
         turnable_axes: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        rotations = turning(range(dimension) if turnable_axes is None else turnable_axes, dimension)
+        self.exchanged = tuple(range(dimension) if turnable_axes is None else turnable_axes)
+        rotations = turning(self.exchanged, dimension)
         if config.selected_rotations > len(rotations):
             raise ValueError(f"selected_rotations cannot be more than the {len(rotations)} rotations of a stage")
         matrices = torch.tensor(rotation_matrices(dimension), dtype=torch.float32)
@@ -267,13 +303,11 @@ class XAlign(nn.Module):
         alignment, companions = None, []
         if len(links.main):
             alignment = self._align(features[links.main], features[links.auxiliary], links.branches)
-            companions.append(self._mean_over_auxiliaries(alignment.aligned, links))
+            companions.append(mean_over_auxiliaries(alignment.aligned, links))
         if len(links.lone):
             own = features[links.lone]
             companions.append(own if self.attention is None else self.attention(own, own))
-        rows = torch.cat((links.fused_rows, links.lone))
-        fused = self.fusion(features[rows], torch.cat(companions))
-        return features.index_copy(0, rows, fused.to(features.dtype)), alignment
+        return fuse_rows(self.fusion, features, links, companions), alignment
 
     def _align(self, main: Tensor, auxiliary: Tensor, branches: Tensor) -> Alignment:
         """Return the auxiliary maps of links, attended and turned."""
@@ -282,7 +316,8 @@ class XAlign(nn.Module):
             context, self.selected_rotations, most_probable=not self.training
         )
         cross = auxiliary if self.attention is None else self.attention(main, auxiliary)
-        return Alignment(main, self._turn(cross, rotations), context, rotations, log_probability, probabilities)
+        aligned = turn_by(cross, rotations, self.rotation_matrices, self.exchanged)
+        return Alignment(main, aligned, context, rotations, log_probability, probabilities)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *others: Any) -> None:
         """Load weights; raise `InputError` if some are lacking, or if they are of a former form."""
@@ -293,18 +328,3 @@ class XAlign(nn.Module):
                 "rl_nnunet; restore the plans, use that version, or train anew."
             )
         super()._load_from_state_dict(state_dict, prefix, *others)
-
-    def _turn(self, maps: Tensor, rotations: Tensor) -> Tensor:
-        """Return the mean over each link's drawn rotations, resampled to the grid where extents differ."""
-        drawn = rotations.shape[1]
-        repeated = maps if drawn == 1 else maps.repeat_interleave(drawn, dim=0)
-        turned = rotate_to_grid(repeated, self.rotation_matrices[rotations.flatten()])
-        return turned if drawn == 1 else turned.unflatten(0, (-1, drawn)).mean(1)
-
-    @staticmethod
-    def _mean_over_auxiliaries(aligned: Tensor, links: Links) -> Tensor:
-        """Return the aligned map of each of the links' main rows."""
-        if len(links.fused_rows) == len(links.main):
-            return aligned
-        total = aligned.new_zeros((len(links.fused_rows), *aligned.shape[1:])).index_add(0, links.position, aligned)
-        return total / links.counts.view(-1, *[1] * (aligned.ndim - 1))

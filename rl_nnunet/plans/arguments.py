@@ -47,6 +47,10 @@ def _are_sizes(value: Any) -> bool:
     return _is_list(value, lambda size: _is_list(size, lambda edge: _is_whole(edge, 1)))
 
 
+def _are_stages(value: Any) -> bool:
+    return _is_list(value, _is_whole) and len(set(value)) == len(value)
+
+
 def _are_axes(value: Any) -> bool:
     return _is_list(value, lambda axes: _is_list(axes, _is_whole) and len(set(axes)) == len(axes) != 1)
 
@@ -60,10 +64,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "class_names": (_are_names, "a list of different names"),
     "branches": (_are_branches, "a list of lists of channels"),
     "blank_values": (lambda value: _is_list(value, is_number), "a list of numbers"),
-    "aligned_stages": (
-        lambda value: _is_list(value, _is_whole) and len(set(value)) == len(value),
-        "a list of different stages",
-    ),
+    "aligned_stages": (_are_stages, "a list of different stages"),
+    "carried_stages": (_are_stages, "a list of different stages"),
     "windows": (_are_sizes, "a list of windows in voxels"),
     "turnable_axes": (
         lambda value: value is None or _are_axes(value),
@@ -147,8 +149,12 @@ def _check_branch_arguments(where: str, arguments: Mapping[str, Any], input_chan
         )
     if len(arguments["windows"]) != len(arguments["aligned_stages"]):
         raise InputError(f"{where}: aligned_stages need as many windows; {PLAN_ANEW}.")
-    if any(stage >= arguments["n_stages"] for stage in arguments["aligned_stages"]):
-        raise InputError(f"{where}: aligned_stages must be below n_stages, {arguments['n_stages']}; correct it there.")
+    for name in ("aligned_stages", "carried_stages"):
+        if any(stage >= arguments["n_stages"] for stage in arguments.get(name, ())):
+            raise InputError(f"{where}: {name} must be below n_stages, {arguments['n_stages']}; correct it there.")
+    carried, aligned = arguments.get("carried_stages", ()), arguments["aligned_stages"]
+    if set(carried) & set(aligned) or (carried and not aligned):
+        raise InputError(f"{where}: carried_stages follow an aligned stage and are none themselves; correct it there.")
     dimension = len(arguments["strides"][0])
     if any(len(window) != dimension for window in arguments["windows"]):
         raise InputError(f"{where}: windows need {dimension} edges each; correct it there.")

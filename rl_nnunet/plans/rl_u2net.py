@@ -34,6 +34,11 @@ def aligned_stages(strides: Sequence[Sequence[int]]) -> list[int]:
     return [stage for stage, stride in enumerate(cumulative) if stride.max() >= FIRST_ALIGNED_STRIDE]
 
 
+def carried_stages(strides: Sequence[Sequence[int]]) -> list[int]:
+    """Return the stages that follow the pose of the first aligned one: all before it, if there is one."""
+    return list(range(min(aligned_stages(strides), default=0)))
+
+
 def attention_windows(
     strides: Sequence[Sequence[int]], spacing: Sequence[float], patch_size: Sequence[int], stages: Sequence[int]
 ) -> list[list[int]]:
@@ -103,6 +108,7 @@ def branch_arguments(
         "aligned_stages": stages,
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
+        "carried_stages": carried_stages(strides) if layout.pairing == "unregistered" else [],
         "branch_dropout": 0.0 if layout.is_paired else BRANCH_DROPOUT,
         "shared_decoder": not layout.is_paired,
         "branch_normalization": False,

@@ -85,11 +85,12 @@ def iterated(dimension, channels, **arguments):
         (aligned, {}),
         (aligned, {"shared_decoder": True}),
         (aligned, {"xalign": {"cross_modal_attention": False, "selected_rotations": 3}}),
+        (aligned, {"carried_stages": [0, 1]}),
         (aligned, {"aligned_stages": [], "windows": [], "turnable_axes": []}),
         (iterated, {}),
         (iterated, {"agents": [], "iterations": 0}),
     ],
-    ids=["RL-XAlign", "shared decoder", "three rotations", "no XAlign", "agents", "no agents"],
+    ids=["RL-XAlign", "shared decoder", "three rotations", "carried", "no XAlign", "agents", "no agents"],
 )
 def test_estimates_are_those_of_nnunets_network_within_a_tenth(build, arguments, dimension, channels):
     stock = ResidualEncoderUNet(channels, num_classes=3, deep_supervision=True, **topology(dimension))

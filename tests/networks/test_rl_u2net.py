@@ -153,6 +153,19 @@ def test_links_join_rows_of_one_sample(tiny_network):
     assert len({(a.item(), b.item()) for a, b in zip(links.main, links.auxiliary, strict=True)}) == 10
 
 
+def test_only_branches_that_show_one_place_see_each_other_in_training(tiny_network):
+    network = tiny_network(branches=((0,), (1,), (2,)), branch_dropout=0.0)
+    network.together = [[0, 1, 2], [0, 2], []]
+    samples, device = [[0, 1, 2]] * 3, torch.device("cpu")
+    _, link_samples, link_branches = network._links(samples, device)
+    assert link_samples.count(0) == 6
+    pairs = [branches for sample, branches in zip(link_samples, link_branches, strict=True) if sample == 1]
+    assert pairs == [(0, 2), (2, 0)]
+    assert 2 not in link_samples
+    network.eval()  # the batches of a prediction are others
+    assert len(network._links(samples, device)[1]) == 18
+
+
 def test_weights_make_a_round_trip(tiny_network):
     first = tiny_network(initialize=False).eval()
     second = tiny_network().eval()

@@ -52,6 +52,13 @@ def test_stock_plans_get_branches(network):
     assert "a stem for each of CT, MRI, one encoder" in messages[0]
 
 
+@pytest.mark.parametrize(("pairing", "stages"), [("unpaired", []), ("paired", []), ("unregistered", [0, 1])])
+def test_stages_are_carried_where_a_companion_shows_the_same_anatomy(pairing, stages):
+    changed, _ = adapt(stock_plans("PlainConvUNet"), "3d_fullres", dataset(pairing), RLU2NetPlan(), {})
+    arguments = changed["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    assert arguments["carried_stages"] == stages
+
+
 @pytest.mark.parametrize(
     ("pairing", "schemes", "notes"),
     [

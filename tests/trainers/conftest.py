@@ -75,6 +75,7 @@ def documents(hearts):
         "aligned_stages",
         "windows",
         "turnable_axes",
+        "carried_stages",
         "branch_dropout",
         "shared_decoder",
         "branch_normalization",
