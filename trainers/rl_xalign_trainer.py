@@ -186,8 +186,9 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, DegradedModalities, Adapted
     # ---- training --------------------------------------------------------------------------------------------------
 
     def train_step(self, batch: dict) -> dict:
-        """Train as nnU-Net does; tell the loss, which nnU-Net hands nothing else, whose branches are matched."""
+        """Train as nnU-Net does; tell loss and network, which nnU-Net hands nothing else, what the branches show."""
         self.loss.matched = batch.get("matched")
+        self.module.together = batch.get("together")
         return super().train_step(batch)
 
     def describe_step(self, batch: dict[str, Any], loss: float) -> tuple[PoseReport, dict[str, float | Tensor]]:

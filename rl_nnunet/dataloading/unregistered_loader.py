@@ -5,6 +5,9 @@ the other branches follow: where the leader's patient has a scan of theirs, they
 leader's crop. These samples are `matched`, foreground or not, and are mirrored, turned and stretched alike. All others
 are those of unpaired data. Where the place is outside of the companion, as can be by coordinates, the companion is
 cropped as any other case.
+
+Only branches that show one place see each other (`together`). A prediction gives a scan its own patient's companion, or
+none; beside another patient's in every second sample, a network learns to look away.
 """
 
 from __future__ import annotations
@@ -94,6 +97,7 @@ class UnregisteredDataLoader(UnpairedDataLoader):
     ) -> None:
         super().__init__(*arguments, **options)
         self.same_patient, self.patients = same_patient, patients
+        self.leader = ""
         self.places = CompanionPlaces(self._data, self.cases, patients, placement, transpose_forward)
         self.spatial = {name: share_spatial(loader.transforms) for name, loader in self.loaders.items()}
 
@@ -110,10 +114,25 @@ class UnregisteredDataLoader(UnpairedDataLoader):
             f"their samples, the branches show one place of one patient; places are found {how}."
         )
 
+    def generate_train_batch(self) -> dict[str, Any]:
+        """Return what `UnpairedDataLoader` returns, and ``together``: per sample, the branches that see each other.
+
+        Without any patient who has several scans, and where their share is 0, all do, as in unpaired data.
+        """
+        batch = super().generate_train_batch()
+        if self.places.patients and self.same_patient > 0:
+            batch["together"] = [self._together(sample) for sample in range(self.batch_size)]
+        return batch
+
+    def _together(self, sample: int) -> list[int]:
+        """Return the indices of the leader and of the branches that are at its place; none if it is alone."""
+        led = [name for name, loader in self.loaders.items() if loader.given[sample].window is not None]
+        return [i for i, name in enumerate(self.layout.names) if name in (self.leader, *led)] if led else []
+
     def _generate_branches(self, chosen: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """Generate the leader's batch, then those of the branches that follow."""
         followers = list(self.loaders)
-        leader = followers.pop(np.random.randint(len(followers)))  # noqa: NPY002 - as in nnU-Net's loader
+        leader = self.leader = followers.pop(np.random.randint(len(followers)))  # noqa: NPY002 - as in nnU-Net's loader
         is_same = np.random.random(self.batch_size) < self.same_patient  # noqa: NPY002
         batches = {leader: self._generate_one(leader, chosen, [Given()] * self.batch_size)}
         led = list(zip(is_same, batches[leader]["keys"], self.loaders[leader].windows, strict=True))

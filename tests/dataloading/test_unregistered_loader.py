@@ -176,6 +176,8 @@ def test_share_of_samples_of_one_patient(four, share):
         given = np.array([given.window is not None for given in batches.loaders[follower].given])
         assert not (given & ~lead).any()
         assert batch["matched"] == given.tolist()
+        together = [[0, 1] if is_given else [] for is_given in given]
+        assert batch.get("together") == (together if share else None)
     assert same / of_a == pytest.approx(share + (1 - share) / 2, abs=0.14)
     assert share == 0 or leaders == {"CT", "MRI"}
 
@@ -223,7 +225,9 @@ def test_what_the_log_says(four):
     )
     apart = loader(four, patients={name: name for name in PATIENTS})
     assert "No training patient of this fold has scans of several branches" in apart.describe()
-    assert set(next(apart)["keys"]["CT"]) == {"CT_a", "CT_b"}
+    batch = next(apart)
+    assert set(batch["keys"]["CT"]) == {"CT_a", "CT_b"}
+    assert "together" not in batch
 
 
 def test_a_scan_whose_place_is_not_known(four, tmp_path):
