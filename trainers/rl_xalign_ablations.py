@@ -30,7 +30,7 @@ class RLXAlignTrainerNoXAlign(RLXAlignTrainer):
 
 
 class RLXAlignTrainerNoCarriedStages(RLXAlignTrainer):
-    """Without RL-XAlign above a stride of 4: the detail that a companion shows does not get through."""
+    """Without RL-XAlign at strides below 4: what a companion shows in detail does not get through."""
 
     settings = replace(RLXAlignTrainer.settings, architecture={"carried_stages": []})
 

@@ -67,8 +67,8 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, DegradedModalities, Adapted
         with refusing():
             if self.degraded_share > 0 and not self.layout.is_paired:
                 raise InputError(
-                    f"{MODALITY_DEGRADATION} in the plans degrades one of several modalities on one grid, but each "
-                    "scan of this data set has a grid and labels of its own; remove it from the plans."
+                    f"{MODALITY_DEGRADATION} in the plans degrades one of several modalities that share a label map, "
+                    "but each scan of this data set has labels of its own; remove it from the plans."
                 )
 
     # ---- agents and loss -------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, DegradedModalities, Adapted
         alignments = dict(zip(map(int, self.module.xalign), output.alignments, strict=False))
         similarities = self._similarities(batch["target"], output) if losses.matched_links else None
         values = {
-            "alignment_loss": losses.alignment,
+            **({"alignment_loss": losses.alignment} if losses.matched_links else {}),
             **{f"train_loss_{names[b]}": value for b, value in losses.segmentation.items()},
             **{f"dice_weight_{name}": w for name, w in zip(names, losses.dice_weights, strict=True)},
             **{f"cross_entropy_weight_{name}": w for name, w in zip(names, losses.cross_entropy_weights, strict=True)},

@@ -89,7 +89,8 @@ class RLU2Net(nn.Module):
     turnable_axes : sequence of sequence of int, optional
         Axes that rotations may exchange at each aligned stage (see `XAlign`); all by default.
     carried_stages : sequence of int
-        Stages whose maps are turned as the first aligned stage has decided (`rl_nnunet.networks.carried_pose`).
+        Stages before the first aligned one, whose maps are turned as that one has decided
+        (`rl_nnunet.networks.carried_pose`).
     branch_dropout : float
         Probability, per sample and training step, that the branches do not see each other. Each branch is then trained
         as if the other were withheld, so that the single-modality paths become as good as the pair, at no lost data.
@@ -143,8 +144,10 @@ class RLU2Net(nn.Module):
         turnable = [None] * len(aligned_stages) if turnable_axes is None else turnable_axes
         if len(turnable) != len(aligned_stages):
             raise ValueError(f"{len(aligned_stages)} aligned stages need as many turnable_axes, not {len(turnable)}")
-        if set(carried_stages) & set(aligned_stages) or (carried_stages and not aligned_stages):
-            raise ValueError(f"carried stages {carried_stages} must follow aligned ones, not be of {aligned_stages}")
+        if max(carried_stages, default=-1) >= min(aligned_stages, default=0):
+            raise ValueError(f"carried stages {carried_stages} must lie before the first aligned one, {aligned_stages}")
+        if list(aligned_stages) != sorted(aligned_stages):
+            raise ValueError(f"aligned stages must be in order, not {aligned_stages}")
         self.branches = [list(channels) for channels in branches]
         self.branch_names = list(branch_names)
         self.branch_dropout = branch_dropout

@@ -48,7 +48,7 @@ def _are_sizes(value: Any) -> bool:
 
 
 def _are_stages(value: Any) -> bool:
-    return _is_list(value, _is_whole) and len(set(value)) == len(value)
+    return _is_list(value, _is_whole) and list(value) == sorted(set(value))
 
 
 def _are_axes(value: Any) -> bool:
@@ -64,8 +64,8 @@ KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "class_names": (_are_names, "a list of different names"),
     "branches": (_are_branches, "a list of lists of channels"),
     "blank_values": (lambda value: _is_list(value, is_number), "a list of numbers"),
-    "aligned_stages": (_are_stages, "a list of different stages"),
-    "carried_stages": (_are_stages, "a list of different stages"),
+    "aligned_stages": (_are_stages, "a list of different stages in order"),
+    "carried_stages": (_are_stages, "a list of different stages in order"),
     "windows": (_are_sizes, "a list of windows in voxels"),
     "turnable_axes": (
         lambda value: value is None or _are_axes(value),
@@ -152,9 +152,8 @@ def _check_branch_arguments(where: str, arguments: Mapping[str, Any], input_chan
     for name in ("aligned_stages", "carried_stages"):
         if any(stage >= arguments["n_stages"] for stage in arguments.get(name, ())):
             raise InputError(f"{where}: {name} must be below n_stages, {arguments['n_stages']}; correct it there.")
-    carried, aligned = arguments.get("carried_stages", ()), arguments["aligned_stages"]
-    if set(carried) & set(aligned) or (carried and not aligned):
-        raise InputError(f"{where}: carried_stages follow an aligned stage and are none themselves; correct it there.")
+    if max(arguments.get("carried_stages", ()), default=-1) >= min(arguments["aligned_stages"], default=0):
+        raise InputError(f"{where}: carried_stages must lie before the first aligned stage; correct it there.")
     dimension = len(arguments["strides"][0])
     if any(len(window) != dimension for window in arguments["windows"]):
         raise InputError(f"{where}: windows need {dimension} edges each; correct it there.")

@@ -34,11 +34,6 @@ def aligned_stages(strides: Sequence[Sequence[int]]) -> list[int]:
     return [stage for stage, stride in enumerate(cumulative) if stride.max() >= FIRST_ALIGNED_STRIDE]
 
 
-def carried_stages(strides: Sequence[Sequence[int]]) -> list[int]:
-    """Return the stages that follow the pose of the first aligned one: all before it, if there is one."""
-    return list(range(min(aligned_stages(strides), default=0)))
-
-
 def attention_windows(
     strides: Sequence[Sequence[int]], spacing: Sequence[float], patch_size: Sequence[int], stages: Sequence[int]
 ) -> list[list[int]]:
@@ -88,6 +83,19 @@ def turnable_axes(
     return chosen
 
 
+def carried_stages(
+    strides: Sequence[Sequence[int]], spacing: Sequence[float], patch_size: Sequence[int], stages: Sequence[int]
+) -> list[int]:
+    """Return the stages that follow the pose of the first aligned one: those before it that may be turned as it is.
+
+    Thick slices are even with the plane at a coarse stage, and not at a fine one, whose maps would be stretched.
+    Parameters are those of `attention_windows`.
+    """
+    earlier = range(min(stages, default=0))
+    axes = turnable_axes(strides, spacing, patch_size, [*stages[:1], *earlier])
+    return [stage for stage, its_axes in zip(earlier, axes[1:], strict=True) if set(axes[0]) <= set(its_axes)]
+
+
 def _anisotropy(values: np.ndarray, axes: Sequence[int]) -> float:
     return float(values[list(axes)].max() / values[list(axes)].min())
 
@@ -101,6 +109,7 @@ def branch_arguments(
 ) -> dict[str, Any]:
     """Return the arguments that `RLU2Net` has beyond those of nnU-Net's networks; JSON-serializable."""
     stages = aligned_stages(strides)
+    carried = carried_stages(strides, spacing, patch_size, stages)
     return {
         "branches": [list(channels) for channels in layout.channels],
         "branch_names": list(layout.names),
@@ -108,7 +117,7 @@ def branch_arguments(
         "aligned_stages": stages,
         "windows": attention_windows(strides, spacing, patch_size, stages),
         "turnable_axes": turnable_axes(strides, spacing, patch_size, stages),
-        "carried_stages": carried_stages(strides) if layout.pairing == "unregistered" else [],
+        "carried_stages": carried if layout.pairing == "unregistered" else [],
         "branch_dropout": 0.0 if layout.is_paired else BRANCH_DROPOUT,
         "shared_decoder": not layout.is_paired,
         "branch_normalization": False,

@@ -179,12 +179,12 @@ def rotate(x: Tensor, index: int, dimension: int) -> Tensor:
 
 
 def rotate_to_grid(x: Tensor, matrices: Tensor, exchanged: Sequence[int] | None = None) -> Tensor:
-    """Rotate each map by a rotation of its own, and resample where that swaps axes of different extent.
+    """Rotate each map by a rotation of its own, and resample where axes of different extent can be swapped.
 
-    The resampling is linear and stretches the whole rotated map to the grid; nothing is cropped or padded. All maps
-    are turned by one call, whatever was drawn: nothing waits for the device, and no graph of a compiler depends on
-    the rotations. Where the extents agree, it is `rotate`, exactly: each voxel is the one that comes to its place,
-    which costs a fifth of an interpolation.
+    The resampling is linear and stretches the whole rotated map to the grid; nothing is cropped or padded. Where all
+    axes that can be swapped have one extent, there is nothing to resample: it is `rotate`, exactly, at a fifth of the
+    cost. All maps are turned by one call, whatever was drawn: nothing waits for the device, and no graph of a compiler
+    depends on the rotations.
 
     Parameters
     ----------

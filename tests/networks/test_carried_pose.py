@@ -70,7 +70,9 @@ def encoder_inputs(network, x):
     return torch.cat(stems), network._links(samples, x.device)[0]
 
 
-@pytest.mark.parametrize("others", [{}, {"aligned_stages": [], "windows": []}])
-def test_carried_stages_follow_an_aligned_one_and_are_none(tiny_network, others):
-    with pytest.raises(ValueError, match="carried stages .* must follow aligned ones"):
-        tiny_network(2, carried_stages=[1], **others)
+@pytest.mark.parametrize(
+    ("stages", "aligned"), [([1], [1, 2]), ([2], [1]), ([0], [])], ids=["aligned", "behind", "without any"]
+)
+def test_carried_stages_lie_before_the_first_aligned_one(tiny_network, stages, aligned):
+    with pytest.raises(ValueError, match="carried stages .* must lie before the first aligned one"):
+        tiny_network(2, carried_stages=stages, aligned_stages=aligned, windows=[[2, 2]] * len(aligned))

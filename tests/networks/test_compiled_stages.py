@@ -9,8 +9,8 @@ from rl_nnunet.policies.rotations import rotation_matrices
 @pytest.mark.parametrize(("mode", "dimension"), [("train", 3), ("eval", 2)])
 def test_no_graph_break_between_the_stages(tiny_network, mode, dimension):
     torch._dynamo.reset()
-    stage = {"aligned_stages": [1], "windows": [[2] * dimension], "n_blocks_per_stage": [1, 1, 1]}
-    network = getattr(tiny_network(dimension, branch_dropout=0.0, **stage), mode)()
+    stage = {"aligned_stages": [1], "carried_stages": [0], "windows": [[2] * dimension]}
+    network = getattr(tiny_network(dimension, branch_dropout=0.0, n_blocks_per_stage=[1, 1, 1], **stage), mode)()
     x, samples = network.samples_per_branch(torch.randn(2, 2, *[8] * dimension))
     links = network._links(samples, x.device)[0]
     stems = torch.cat([stem(x[:, [channel]]) for channel, stem in enumerate(network.stems)])

@@ -11,7 +11,13 @@ from stock_plans import stock_plans
 from rl_nnunet.errors import InputError
 from rl_nnunet.networks.rl_u2net import RLU2Net
 from rl_nnunet.plans.adapt import adapt
-from rl_nnunet.plans.rl_u2net import RLU2NetPlan, aligned_stages, attention_windows, turnable_axes
+from rl_nnunet.plans.rl_u2net import (
+    RLU2NetPlan,
+    aligned_stages,
+    attention_windows,
+    carried_stages,
+    turnable_axes,
+)
 
 
 def dataset(pairing="unpaired"):
@@ -52,11 +58,25 @@ def test_stock_plans_get_branches(network):
     assert "a stem for each of CT, MRI, one encoder" in messages[0]
 
 
-@pytest.mark.parametrize(("pairing", "stages"), [("unpaired", []), ("paired", []), ("unregistered", [0, 1])])
+@pytest.mark.parametrize(("pairing", "stages"), [("unpaired", []), ("paired", []), ("unregistered", [1])])
 def test_stages_are_carried_where_a_companion_shows_the_same_anatomy(pairing, stages):
     changed, _ = adapt(stock_plans("PlainConvUNet"), "3d_fullres", dataset(pairing), RLU2NetPlan(), {})
     arguments = changed["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
     assert arguments["carried_stages"] == stages
+
+
+@pytest.mark.parametrize(
+    ("strides", "spacing", "patch", "stages"),
+    [
+        ([[1, 1, 1], [2, 2, 2], [2, 2, 2]], (1, 1, 1), (64, 64, 64), [0, 1]),
+        ([[1, 1, 1], [1, 2, 2], [1, 2, 2]], (5, 1.25, 1.25), (28, 192, 192), []),
+        ([[1, 1, 1], [1, 2, 2], [2, 2, 2]], (2.4, 1, 1), (48, 96, 96), [1]),
+    ],
+    ids=["cubes", "thick slices", "even after one stride"],
+)
+def test_a_stage_is_not_carried_where_its_maps_would_be_stretched(strides, spacing, patch, stages):
+    assert turnable_axes(strides, spacing, patch, [2]) == [[0, 1, 2]]
+    assert carried_stages(strides, spacing, patch, aligned_stages(strides)) == stages
 
 
 @pytest.mark.parametrize(

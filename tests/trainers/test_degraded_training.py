@@ -4,8 +4,7 @@ import json
 
 import pytest
 import torch
-from started import assert_one_sentence
-from torch.nn import functional
+from started import assert_one_sentence, random_batch
 
 from rl_nnunet.trainers.classification_trainer import ClassificationTrainer
 from rl_nnunet.trainers.intra_inter_ablations import IntraInterTrainerNoAgents, IntraInterTrainerSelection
@@ -29,13 +28,7 @@ def degraded_channels(trainer, batch):
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_the_network_is_trained_on_degraded_samples_as_the_plans_say(start, trainer_class, edits, share):
     trainer = start(trainer_class, [("plans", DEGRADATION, share), *edits])
-    patch = trainer.configuration_manager.patch_size
-    target = torch.randint(0, 8, (2, 1, *patch)).float()
-    scales = trainer._get_deep_supervision_scales()
-    scaled = [functional.interpolate(target, [round(p * s) for p, s in zip(patch, scale, strict=True)]).short()
-              for scale in scales]  # fmt: skip
-    batch = {"data": torch.randn(2, 2, *patch), "target": scaled, "keys": ["a", "b"]}
-    assert degraded_channels(trainer, batch) == [int(share)] * 2
+    assert degraded_channels(trainer, random_batch(trainer, targets=1)) == [int(share)] * 2
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import pytest
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
+from started import random_batch
 
 import rl_nnunet.trainers
 from rl_nnunet.trainers import (
@@ -115,3 +116,16 @@ def test_a_branch_alone_is_validated_on_the_samples_that_have_it(monkeypatch, tm
     np.testing.assert_array_equal(both[:, 1], first[:, 1])
     np.testing.assert_array_equal(both[:, 0], first[:, 0] + second[:, 0])
     assert not second[:, 1].any()
+
+
+def test_a_training_step_links_the_branches_that_show_one_place(start):
+    arguments = ("plans", ("configurations", "3d_fullres", "architecture", "arch_kwargs", "branch_dropout"), 0.0)
+    trainer = start(RLXAlignTrainer, [arguments])
+    trainer.on_train_epoch_start()
+    linked = []
+    trainer.network.register_forward_hook(lambda _, inputs, output: linked.append(output.link_samples))
+    for shown in ({"together": [[0, 1], []]}, {"together": [[], []]}, {}):
+        trainer.train_step(random_batch(trainer, shown))
+    assert linked == [[0, 0], [], [0, 1, 0, 1]]
+    assert [len(agent.ppo) for agent in trainer.agents.values()] == [6] * len(trainer.agents)
+    assert np.isnan([step.get("alignment_loss", np.nan) for step in trainer._steps]).tolist() == [False, True, False]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from started import random_batch
 from synchronizations import Synchronizations
-from torch.nn import functional
 
 from rl_nnunet.trainers.intra_inter_trainer import IntraInterTrainer
 from rl_nnunet.trainers.rl_xalign_trainer import RLXAlignTrainer
@@ -14,15 +14,6 @@ NEEDED = {
     "branched_loss.forward": 1,  # AGWD weighs by the losses; all that is reported comes along
     "nnUNetTrainer.train_step": 2,  # nnU-Net's own: one tensor, taken to the host and to NumPy
 }
-
-
-def random_batch(trainer, matched, targets=2):
-    patch = trainer.configuration_manager.patch_size
-    target = torch.randint(0, 8, (2, targets, *patch)).float()
-    scales = trainer._get_deep_supervision_scales()
-    scaled = [functional.interpolate(target, [round(p * s) for p, s in zip(patch, scale, strict=True)]).short()
-              for scale in scales]  # fmt: skip
-    return {"data": torch.randn(2, 2, *patch), "target": scaled, "keys": {"CT": [], "MRI": []}, **matched}
 
 
 @pytest.mark.parametrize("matched", [{}, {"matched": [False, True]}], ids=["all matched", "one matched"])
