@@ -43,6 +43,7 @@ from mscmr_data import (
 from workflow import Results, Workplace, markdown, real_data, stock_plans
 
 from rl_nnunet.grids import read_grid, relative_map
+from rl_nnunet.plans.companions import CompanionConfig
 
 PATIENTS = range(24, 33)
 FOLDS = 3
@@ -62,9 +63,12 @@ def prepare(place: Workplace) -> None:
     plan(place)
     folder = place.path("nnUNet_preprocessed", DATASET)
     plans = json.loads((folder / f"{PLANS}.json").read_text())
-    for name, share in ((PLANS, 0.0), (SAME_PATIENT, 0.5)):
+    for name, share in ((SAME_PATIENT, CompanionConfig().same_patient), (PLANS, 0.0)):
         plans["plans_name"] = name
-        plans["configurations"][CONFIGURATION]["companions"] = {"same_patient": share, "placement": "relative"}
+        configuration = plans["configurations"][CONFIGURATION]
+        configuration["companions"] = {"same_patient": share, "placement": "relative"}
+        if share == 0:  # as unpaired data are planned
+            configuration["architecture"]["arch_kwargs"]["carried_stages"] = []
         (folder / f"{name}.json").write_text(json.dumps(plans))
     resample_companions(place)
     preprocess_with(place, stock_plans(plans, STOCK, (0, 1), 2 * BATCH_SIZE, CONFIGURATION), RESAMPLED)

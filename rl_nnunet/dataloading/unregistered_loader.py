@@ -6,8 +6,9 @@ leader's crop. These samples are `matched`, foreground or not, and are mirrored,
 are those of unpaired data. Where the place is outside of the companion, as can be by coordinates, the companion is
 cropped as any other case.
 
-Only branches that show one place see each other (`together`). A prediction gives a scan its own patient's companion, or
-none; beside another patient's in every second sample, a network learns to look away.
+Only branches that show one place see each other (`together`), as a prediction gives a scan its own patient's companion
+or none. Beside another patient's in every second sample, a lone scan was segmented worse, and one with its own companion
+no better (docs/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class CompanionConfig:
     ----------
     same_patient : float
         Share of the samples whose branches show one patient, at one place, where the patient has several scans; in
-        [0, 1]. The branches of the others come from different patients, as in unpaired data.
+        [0, 1]. The branches of the others come from different patients, and do not see each other; with a share of 0,
+        they do, as in unpaired data.
     placement : {"auto", "physical", "relative"}
         How the place of one scan is found in another one: by the coordinates of their headers, by the part of their
         extent, or, "auto", by the coordinates where the boxes of the two overlap. Nothing in a header tells whether it
@@ -37,7 +38,7 @@ class CompanionConfig:
         If a value is out of its range.
     """
 
-    same_patient: float = 0.5
+    same_patient: float = 0.75
     placement: PlacementChoice = "auto"
 
     def __post_init__(self) -> None:
@@ -63,7 +64,7 @@ def planned_companions(configuration: Mapping[str, Any]) -> CompanionConfig:
     """
     entry = configuration.get(COMPANIONS, {})
     if not isinstance(entry, Mapping):
-        raise InputError(f'{COMPANIONS} in the plans must look like {{"same_patient": 0.5}}, not {entry!r}.')
+        raise InputError(f'{COMPANIONS} in the plans must look like {{"same_patient": 0.75}}, not {entry!r}.')
     known = [field.name for field in fields(CompanionConfig)]
     unknown = next((name for name in entry if name not in known), None)
     if unknown is not None:

@@ -31,7 +31,7 @@ def test_the_table_of_cases_is_copied(run, folder, nnunet_folders, planner):
     assert (preprocessed / "cases.csv").read_bytes() == (folder / "cases.csv").read_bytes()
     (plans,) = preprocessed.glob("*Plans.json")
     entries = [entry.get("companions") for entry in json.loads(plans.read_text())["configurations"].values()]
-    expected = {"same_patient": 0.5, "placement": "auto"} if planner.startswith("RLX") else None
+    expected = {"same_patient": 0.75, "placement": "auto"} if planner.startswith("RLX") else None
     assert entries
     assert all(entry == expected for entry in entries)
 

@@ -7,8 +7,8 @@ from rl_nnunet.plans.companions import CompanionConfig, planned_companions
 
 
 def test_defaults_and_values():
-    assert planned_companions({}) == CompanionConfig(0.5, "auto")
-    assert planned_companions({"companions": {"placement": "relative"}}) == CompanionConfig(0.5, "relative")
+    assert planned_companions({}) == CompanionConfig(0.75, "auto")
+    assert planned_companions({"companions": {"placement": "relative"}}) == CompanionConfig(0.75, "relative")
     assert planned_companions({"companions": {"same_patient": 1}}).same_patient == 1
 
 

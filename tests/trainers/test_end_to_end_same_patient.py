@@ -51,7 +51,7 @@ def log_of(project, trainer="ShortTrainer"):
 
 def test_the_log_says_who_trains_together_and_how_places_are_found(trained):
     assert (
-        "4 of 4 training patients have scans of several branches. In 50% of their samples, the branches show one place "
+        "4 of 4 training patients have scans of several branches. In 75% of their samples, the branches show one place "
         "of one patient; places are found by coordinates (8)."
     ) in log_of(trained)
 
@@ -70,7 +70,7 @@ def test_the_plans_decide(trained, copy_raw, tmp_path):
     shutil.copytree(trained.preprocessed, project.preprocessed)
     file = project.preprocessed / "RLXAlignSmallPlans.json"
     plans = json.loads(file.read_text())
-    assert plans["configurations"]["3d_fullres"]["companions"] == {"same_patient": 0.5, "placement": "auto"}
+    assert plans["configurations"]["3d_fullres"]["companions"] == {"same_patient": 0.75, "placement": "auto"}
     plans["configurations"]["3d_fullres"]["companions"] = {"same_patient": 1.0, "placement": "relative"}
     file.write_text(json.dumps(plans))
     project.train("ShortTrainer", **SEED)
