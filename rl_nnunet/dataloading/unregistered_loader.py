@@ -7,8 +7,8 @@ are those of unpaired data. Where the place is outside of the companion, as can 
 cropped as any other case.
 
 Only branches that show one place see each other (`together`), as a prediction gives a scan its own patient's companion
-or none. Beside another patient's in every second sample, a lone scan was segmented worse, and one with its own companion
-no better (docs/benchmarks.md).
+or none. Beside another patient's in every second sample, a lone scan was segmented worse, and one with a companion no
+better (docs/benchmarks.md).
 """
 
 from __future__ import annotations
