@@ -72,6 +72,7 @@ def test_network_loss_and_step_are_those_of_nnunet(stock):
 def trained_on(trainer, batch):
     """Return what the network sees in a training step on a batch."""
     seen = []
+    torch.manual_seed(1)  # among all damages are shifts of less than a voxel
     with trainer.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].clone())):
         trainer.train_step(batch)
     return seen[0]
