@@ -98,7 +98,7 @@ class UnregisteredDataLoader(UnpairedDataLoader):
     ) -> None:
         super().__init__(*arguments, **options)
         self.same_patient, self.patients = same_patient, patients
-        self.leader = ""
+        self._leader = ""  # of the last batch
         self.places = CompanionPlaces(self._data, self.cases, patients, placement, transpose_forward)
         self.spatial = {name: share_spatial(loader.transforms) for name, loader in self.loaders.items()}
 
@@ -128,12 +128,13 @@ class UnregisteredDataLoader(UnpairedDataLoader):
     def _together(self, sample: int) -> list[int]:
         """Return the indices of the leader and of the branches that are at its place; none if it is alone."""
         led = [name for name, loader in self.loaders.items() if loader.given[sample].window is not None]
-        return [i for i, name in enumerate(self.layout.names) if name in (self.leader, *led)] if led else []
+        return [i for i, name in enumerate(self.layout.names) if name in (self._leader, *led)] if led else []
 
     def _generate_branches(self, chosen: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
         """Generate the leader's batch, then those of the branches that follow."""
         followers = list(self.loaders)
-        leader = self.leader = followers.pop(np.random.randint(len(followers)))  # noqa: NPY002 - as in nnU-Net's loader
+        leader = followers.pop(np.random.randint(len(followers)))  # noqa: NPY002 - as in nnU-Net's loader
+        self._leader = leader
         is_same = np.random.random(self.batch_size) < self.same_patient  # noqa: NPY002
         batches = {leader: self._generate_one(leader, chosen, [Given()] * self.batch_size)}
         led = list(zip(is_same, batches[leader]["keys"], self.loaders[leader].windows, strict=True))
