@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import torch
-from turned_scans import CLASSES, draw_batch, make_hearts, make_loss, make_network, mean_dice, train
+from turned_scans import CLASSES, draw_batch, make_hearts, make_network, mean_dice, train
 
 from rl_nnunet.training.random_state import seed_everything
 
@@ -33,7 +33,7 @@ def main() -> None:
     seed_everything(arguments.seed)
     network = make_network(POLICY, 3)
     training = make_hearts(64, 0, arguments.noise)
-    list(train(network, training, make_loss(POLICY), [arguments.minutes], arguments.seed))
+    list(train(network, training, [arguments.minutes], arguments.seed))
     network.eval()
     network.decoder.deep_supervision = False
     generator = np.random.default_rng(arguments.seed)

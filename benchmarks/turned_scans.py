@@ -8,10 +8,10 @@ agents are measured. On held-out hearts is reported
 - the Dice of the MR, mean over structures and hearts, with its CT beside it and alone. ``carried`` is what is planned
   for several scans of a patient: the stages before the first aligned one follow its pose. ``contextual`` leaves them
   as they are, as planned for scans of different patients; ``printed`` is that behind the paper's attention, which does
-  not know positions, ``unattended`` that without any, ``free`` that without the alignment losses. The policy ``none``
-  is the network without RL-XAlign, whose branches do not see each other. ``stock`` is what a user would do first:
-  nnU-Net's network on two channels, a scan and its companion, which it does not see in a quarter of the samples either.
-  All train for the same time, and are tested at each of the given minutes.
+  not know positions, ``unattended`` that without any. The policy ``none`` is the network without RL-XAlign, whose
+  branches do not see each other. ``stock`` is what a user would do first: nnU-Net's network on two channels, a scan and
+  its companion, which it does not see in a quarter of the samples either. All train for the same time, and are tested
+  at each of the given minutes.
 
 ``--data blobs`` asks the question of what the CT can tell in its purest form: two ellipses in a square, whose MR is
 little but noise (SD in units of the contrast), turned by quarters.
@@ -66,7 +66,6 @@ POLICIES: dict[str, dict[str, Any]] = {
     "global": {"xalign": {"policy": "global"}},
     "printed": {"xalign": {"position_bias": False}},
     "unattended": {"xalign": {"cross_modal_attention": False}},
-    "free": {},
     "carried": {"carried_stages": [0, 1]},
     "none": {"aligned_stages": [], "windows": [], "turnable_axes": []},
     "stock": {},
@@ -151,7 +150,7 @@ def make_network(policy: str, dimension: int) -> RLU2Net | TwoChannels:
     return TwoChannels(network) if policy == "stock" else network
 
 
-def make_loss(policy: str) -> BranchedLoss:
+def make_loss() -> BranchedLoss:
     """Build the trainer's loss from nnU-Net's classes."""
     terms = [
         DeepSupervisionWrapper(
@@ -162,8 +161,7 @@ def make_loss(policy: str) -> BranchedLoss:
         for weights in ((0, 1), (1, 0))
     ]  # fmt: skip
     weights = [AdaptiveWeights(2, AdaptiveWeightsConfig()) for _ in range(2)]
-    alignment = None if policy == "free" else AlignmentLossConfig()
-    return BranchedLoss(*terms, BranchTargets(2, are_joined=True), *weights, alignment)
+    return BranchedLoss(*terms, BranchTargets(2, are_joined=True), *weights, AlignmentLossConfig())
 
 
 def draw_batch(
@@ -181,9 +179,10 @@ def draw_batch(
 
 
 def train(
-    network: RLU2Net | TwoChannels, hearts: list[Scans], loss: BranchedLoss, minutes: Sequence[float], seed: int
+    network: RLU2Net | TwoChannels, hearts: list[Scans], minutes: Sequence[float], seed: int
 ) -> Iterator[dict[str, float]]:
     """Train network and agents for some time; whenever some minutes are over, yield steps and CPU minutes so far."""
+    loss = make_loss()
     ppo, cpu = RLXAlignTrainer.settings.ppo, torch.device("cpu")
     agents = [PoseAgent(int(stage), module.policy, 2, ppo, cpu) for stage, module in network.xalign.items()]
     optimizer = torch.optim.AdamW(network.parameters(), LEARNING_RATE)
@@ -308,7 +307,7 @@ def main() -> None:
             for policy in arguments.policies:
                 seed_everything(seed)
                 network = make_network(policy, dimension)
-                for reached in train(network, training, make_loss(policy), arguments.minutes, seed):
+                for reached in train(network, training, arguments.minutes, seed):
                     row = {"noise": noise, "policy": policy, "seed": seed, **reached}
                     rows.append({**row, **test(network, held_out, seed + 1)})
                     print(json.dumps(rows[-1]), flush=True)
