@@ -70,6 +70,7 @@ def test_the_plans_decide(trained, copy_raw, tmp_path):
     shutil.copytree(trained.preprocessed, project.preprocessed)
     file = project.preprocessed / "RLXAlignSmallPlans.json"
     plans = json.loads(file.read_text())
+    assert plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["carried_stages"]  # all trainings here
     assert plans["configurations"]["3d_fullres"]["companions"] == {"same_patient": 0.75, "placement": "auto"}
     plans["configurations"]["3d_fullres"]["companions"] = {"same_patient": 1.0, "placement": "relative"}
     file.write_text(json.dumps(plans))
