@@ -7,6 +7,7 @@ Trainings of two phases are in their second one.
 
     python benchmarks/paired.py -o FOLDER --data myops --rows        # makes the data and plans
     python benchmarks/cost_paired.py -o FOLDER --data myops --rounds 15
+    python benchmarks/cost_paired.py -o FOLDER --data myops --width 4 --rows nnUNetTrainer IntraInterTrainerNoAgents
 """
 
 from __future__ import annotations
@@ -49,11 +50,15 @@ TRAINERS = {
 
 
 class PairedContestant(RotatingContestant):
-    """A trainer of paired sequences, by its name."""
+    """A trainer of paired sequences, by its name; its network has `width` times the planned features."""
 
-    def __init__(self, place: Workplace, data: Data, name: str) -> None:
+    def __init__(self, place: Workplace, data: Data, name: str, width: int = 1) -> None:
         trainer, plans_name = TRAINERS[name]
         plans = read_preprocessed(place, data.dataset, plans_name)
+        network = plans["configurations"][data.configuration]["architecture"]["arch_kwargs"]
+        for part in (network, network.get("modality_encoder", {})):
+            if "features_per_stage" in part:
+                part["features_per_stage"] = [width * features for features in part["features_per_stage"]]
         super().__init__(place, data.dataset, trainer, plans, data.configuration)
 
     def make_batch(self) -> dict[str, Any]:
@@ -79,15 +84,17 @@ def main() -> None:
     parser.add_argument("--data", choices=tuple(DATA), default="phantom")
     parser.add_argument("-device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--rounds", type=int, default=9, help="measurements of each, in turn")
+    parser.add_argument("--rows", nargs="+", default=list(TRAINERS), choices=list(TRAINERS), help="the first is 1")
+    parser.add_argument("--width", type=int, default=1, help="times the features of the plans, in every network")
     parser.add_argument("--memory_of", choices=tuple(TRAINERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     place, data = Workplace(arguments.output, arguments.device), DATA[arguments.data]
     os.environ.update(place.variables)
     if arguments.memory_of:
-        print(PairedContestant(place, data, arguments.memory_of).peak_memory())
+        print(PairedContestant(place, data, arguments.memory_of, arguments.width).peak_memory())
         return
-    contestants = {name: PairedContestant(place, data, name) for name in TRAINERS}
-    same_place = ("-o", place.root, "-device", place.device, "--data", arguments.data)
+    contestants = {name: PairedContestant(place, data, name, arguments.width) for name in arguments.rows}
+    same_place = ("-o", place.root, "-device", place.device, "--data", arguments.data, "--width", arguments.width)
     table = table_of_costs(
         contestants,
         arguments.rounds,

@@ -178,20 +178,6 @@ def _choose(target: Grid, companion: Grid, share: float) -> tuple[Placement, str
     return "relative", ", because their boxes do not overlap"
 
 
-def corresponding_window(to_index: np.ndarray, lower: np.ndarray, size: np.ndarray) -> np.ndarray:
-    """Return the first index of the window of one scan that is centered on the place of a window of another one.
-
-    Parameters
-    ----------
-    to_index : array
-        The map from indices of the other scan to indices of this one, (4, 4).
-    lower, size : array
-        First index of the other scan's window, and the size of both, in voxels.
-    """
-    center = (to_index @ [*(lower + (size - 1) / 2), 1])[:3]
-    return np.floor(center - (size - 1) / 2 + 0.5).astype(int)
-
-
 def check_resampled(
     path: Path, shape: Sequence[int], spacing: Sequence[float], plans: PlansManager, configuration: ConfigurationManager
 ) -> None:

@@ -180,6 +180,7 @@ class RLXAlignTrainer(AgentTraining, AbsentChannels, DegradedModalities, Adapted
         return UnregisteredDataLoader, {
             "patients": read_patients(folder, dataset.identifiers, PLAN_ANEW),
             "transpose_forward": self.plans_manager.transpose_forward,
+            "spacing": self.configuration_manager.spacing,
             **asdict(config),
         }
 

@@ -10,7 +10,8 @@ import numpy as np
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetBaseDataset
 
 from rl_nnunet.errors import InputError
-from rl_nnunet.grids import Grid, corresponding_window, find_place, grid_of_properties, preprocessed_affine
+from rl_nnunet.grids import Grid, find_place, grid_of_properties, preprocessed_affine
+from rl_nnunet.windows import Window, corresponding_window, interpolated_axes
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,8 @@ class CompanionPlaces:
         How a place is found; see `rl_nnunet.grids.pair`.
     transpose_forward : sequence of int
         Of the plans.
+    spacing : sequence of float
+        Of the configuration, in mm.
 
     Attributes
     ----------
@@ -66,7 +69,9 @@ class CompanionPlaces:
         patients: Mapping[str, str],
         placement: str,
         transpose_forward: Sequence[int],
+        spacing: Sequence[float],
     ) -> None:
+        self._axes = interpolated_axes(spacing)
         branches_of: dict[str, dict[str, list[str]]] = {}
         for branch, names in cases.items():
             for case in names:
@@ -99,8 +104,8 @@ class CompanionPlaces:
         """Return the cases of another branch that show the patient of a case; none is common."""
         return self._of_patient.get(self._patients.get(case, ""), {}).get(branch, [])
 
-    def window(self, case: str, companion: str, lower: np.ndarray, size: np.ndarray) -> np.ndarray | None:
-        """Return the first index of the companion's window at the place of a window of a case.
+    def window(self, case: str, companion: str, lower: np.ndarray, size: np.ndarray) -> Window | None:
+        """Return the companion's window at the place of a window of a case.
 
         None if the middle of the place is outside of the companion.
 
@@ -111,9 +116,9 @@ class CompanionPlaces:
         lower, size : array
             First index of the window of the case, and the size of both, in voxels.
         """
-        start = corresponding_window(self._maps[case, companion], lower, size)
-        center = start + size // 2
-        return start if ((center >= 0) & (center < self._scans[companion].shape)).all() else None
+        window = corresponding_window(self._maps[case, companion], lower, size, self._axes)
+        center = window.start + size // 2
+        return window if ((center >= 0) & (center < self._scans[companion].shape)).all() else None
 
 
 def _read_scan(dataset: nnUNetBaseDataset, case: str, transpose_forward: list[int]) -> PreprocessedScan:

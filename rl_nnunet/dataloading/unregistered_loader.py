@@ -21,13 +21,29 @@ import numpy as np
 from rl_nnunet.dataloading.companion_places import CompanionPlaces
 from rl_nnunet.dataloading.shared_spatial import share_spatial
 from rl_nnunet.dataloading.unpaired_loader import ClassMatchedLoader, UnpairedDataLoader
+from rl_nnunet.windows import Window
 
 
 class Given(NamedTuple):
-    """What is given of a sample: its case, and the first index of its window; None where they are drawn."""
+    """What is given of a sample: its case, and its window; None where they are drawn."""
 
     case: str | None = None
-    window: np.ndarray | None = None
+    window: Window | None = None
+
+
+class PlacedCases:
+    """The cases of a loader, of which it crops the windows that it is given, between voxels where they lie there."""
+
+    def __init__(self, dataset: Any, loader: PlacedLoader) -> None:
+        self.dataset, self.loader, self.identifiers = dataset, loader, dataset.identifiers
+
+    def load_case(self, identifier: str) -> tuple[Any, ...]:
+        """Load a case as nnU-Net's data sets do, for the next sample."""
+        data, labels, *rest = self.dataset.load_case(identifier)
+        window = self.loader.given[len(self.loader.windows)].window
+        if window is not None:
+            data, labels = window.shown_by(data), window.shown_by_labels(labels)
+        return (data, labels, *rest)
 
 
 class PlacedLoader(ClassMatchedLoader):
@@ -39,10 +55,16 @@ class PlacedLoader(ClassMatchedLoader):
         Per sample of the next batch.
     windows : list of array
         The first index of each window of the last batch.
+    *arguments, **options
+        See `ClassMatchedLoader`.
     """
 
     given: Sequence[Given] = ()
     windows: Sequence[np.ndarray] = ()
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._data = PlacedCases(self._data, self)
 
     def get_indices(self) -> list[str]:
         """Return the cases of a batch."""
@@ -58,7 +80,7 @@ class PlacedLoader(ClassMatchedLoader):
         lower, upper = super().get_bbox(*arguments, **options)
         window = self.given[len(self.windows)].window
         if window is not None:
-            lower, upper = window.tolist(), (window + self.patch_size).tolist()
+            lower, upper = window.start.tolist(), (window.start + self.patch_size).tolist()
         self.windows.append(np.array(lower))
         return lower, upper
 
@@ -72,8 +94,8 @@ class UnregisteredDataLoader(UnpairedDataLoader):
         The patient of each case.
     placement : {"auto", "physical", "relative"}
         How a place of one scan is found in another one; see `rl_nnunet.plans.companions.CompanionConfig`.
-    transpose_forward : sequence of int
-        Of the plans.
+    transpose_forward, spacing : sequence
+        Of the plans and their configuration.
     same_patient : float
         The share, in [0, 1], among the samples whose patient has several scans.
     *arguments, **options
@@ -93,13 +115,14 @@ class UnregisteredDataLoader(UnpairedDataLoader):
         patients: Mapping[str, str],
         placement: str,
         transpose_forward: Sequence[int],
+        spacing: Sequence[float],
         same_patient: float,
         **options: Any,
     ) -> None:
         super().__init__(*arguments, **options)
         self.same_patient, self.patients = same_patient, patients
         self._leader = ""  # of the last batch
-        self.places = CompanionPlaces(self._data, self.cases, patients, placement, transpose_forward)
+        self.places = CompanionPlaces(self._data, self.cases, patients, placement, transpose_forward, spacing)
         self.spatial = {name: share_spatial(loader.transforms) for name, loader in self.loaders.items()}
 
     def describe(self) -> str:

@@ -19,7 +19,7 @@ from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from torch import Tensor, nn
 
-from rl_nnunet.grids import corresponding_window
+from rl_nnunet.windows import corresponding_window, interpolated_axes
 
 
 @dataclass(frozen=True)
@@ -40,19 +40,22 @@ class Companion:
     data: Tensor
     to_index: np.ndarray
 
-    def window(self, lower: np.ndarray, size: np.ndarray) -> Tensor | None:
+    def window(self, lower: np.ndarray, size: np.ndarray, axes: np.ndarray) -> Tensor | None:
         """Return the window around the place of the target's window; None if it shows nothing of this scan.
 
         Parameters
         ----------
         lower, size : array
             First index of the target's window, and its size, in voxels.
+        axes : array
+            Booleans: along which axes the window may lie between voxels.
         """
-        start = corresponding_window(self.to_index, lower, size)
+        place = corresponding_window(self.to_index, lower, size, axes)
+        start = place.start
         if (start >= self.data.shape[1:]).any() or (start + size <= 0).any():
             return None
         box = [[int(first), int(first + extent)] for first, extent in zip(start, size, strict=True)]
-        return crop_and_pad_nd(self.data, box, 0)
+        return crop_and_pad_nd(place.shown_by(self.data), box, 0)
 
 
 @dataclass(frozen=True)
@@ -92,10 +95,12 @@ class PairedWindows:
         How many voxels were padded in front.
     companions : sequence of Companion
         The companions.
+    axes : array
+        Booleans: along which axes their windows may lie between voxels.
     """
 
-    def __init__(self, data: Tensor, offset: np.ndarray, companions: Sequence[Companion]) -> None:
-        self.data, self.offset, self.companions = data, offset, companions
+    def __init__(self, data: Tensor, offset: np.ndarray, companions: Sequence[Companion], axes: np.ndarray) -> None:
+        self.data, self.offset, self.companions, self.axes = data, offset, companions, axes
 
     @property
     def shape(self) -> torch.Size:
@@ -105,7 +110,7 @@ class PairedWindows:
     def to(self, device: torch.device) -> PairedWindows:
         """Return the same on a device."""
         companions = [replace(companion, data=companion.data.to(device)) for companion in self.companions]
-        return PairedWindows(self.data.to(device), self.offset, companions)
+        return PairedWindows(self.data.to(device), self.offset, companions, self.axes)
 
     def __getitem__(self, slicer: tuple[slice | int, ...]) -> Tensor:
         """Return a window, (channels and companions' channels, *patch); in 2D, the slicer holds a whole number."""
@@ -114,7 +119,7 @@ class PairedWindows:
         size = np.array([1 if isinstance(place, int) else place.stop - place.start for place in places])
         windows = [own]
         for companion in self.companions:
-            window = companion.window(lower, size)
+            window = companion.window(lower, size, self.axes)
             channels = list(companion.channels)
             windows.append(own[channels] if window is None else window.reshape(len(channels), *own.shape[1:]))
         return torch.cat(windows)
@@ -173,7 +178,8 @@ class CompanionPredictor(nnUNetPredictor):
         offset = np.subtract(data.shape[1:], scan.data.shape[1:]) // 2  # pad_nd_image puts the scan in the middle
         self.network = TargetBranches(network, scan)
         try:
-            windows = PairedWindows(data, offset, scan.companions)
+            axes = interpolated_axes(self.configuration_manager.spacing)
+            windows = PairedWindows(data, offset, scan.companions, axes)
             return super()._internal_predict_sliding_window_return_logits(windows, *arguments, **options)
         finally:
             self.network = network

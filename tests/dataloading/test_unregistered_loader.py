@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
@@ -19,6 +20,7 @@ from rl_nnunet.dataloading.unpaired_loader import UnpairedDataLoader
 from rl_nnunet.dataloading.unregistered_loader import UnregisteredDataLoader
 from rl_nnunet.errors import InputError
 from rl_nnunet.grids import Grid
+from rl_nnunet.windows import LabelsBetweenVoxels
 
 LAYOUT = BranchLayout((Branch("CT", (0, 1, 2)), Branch("MRI", (3, 4, 5))), "unregistered")
 CT = Grid((24, 26, 20), (1.0, 1.1, 2.0), (-10.0, 5.0, 30.0), STRAIGHT)
@@ -57,14 +59,16 @@ def four(write_scans):
     return write_scans({"CT_a": CT, "MRI_a": MRI, "CT_b": CT, "MRI_c": MRI})
 
 
-def loader(dataset, same_patient=1.0, placement="physical", transpose=(0, 1, 2), patch_size=PATCH, **options):
+def loader(
+    dataset, same_patient=1.0, placement="physical", transpose=(0, 1, 2), spacing=SPACING, patch_size=PATCH, **options
+):
     np.random.seed(0)  # noqa: NPY002 - nnU-Net draws from the global generator
     torch.manual_seed(0)
     settings = {"batch_size": 8, "oversample_foreground_percent": 0.33, "transforms": lambda channels: None}
     settings |= {"final_patch_size": patch_size, "patients": PATIENTS, **options}
     return UnregisteredDataLoader(
         dataset, LAYOUT, LabelManager({"background": 0, "heart": 1}, None), patch_size=patch_size, placement=placement,
-        transpose_forward=transpose, same_patient=same_patient, **settings,
+        transpose_forward=transpose, spacing=spacing, same_patient=same_patient, **settings,
     )  # fmt: skip
 
 
@@ -101,12 +105,42 @@ def part_of_extent(grid, mm):
 @pytest.mark.parametrize("flat", [False, True], ids=["3d", "2d"])
 def test_both_branches_show_one_place_by_coordinates(write_scans, transpose, flat):
     dataset = write_scans({"CT_a": CT, "MRI_a": MRI}, transpose, SPACING[flat:])
-    batches = loader(dataset, transpose=transpose, patch_size=PATCH[flat:])
-    # In 2D, the slices keep the spacing of the files.
-    half = 0.5 * max(SPACING if not flat else (*CT.spacing, *MRI.spacing, *SPACING))
+    batches = loader(dataset, transpose=transpose, spacing=SPACING[flat:], patch_size=PATCH[flat:])
+    # In 2D, the slices are those of the files, and the nearest one is taken.
+    slices = 2 - transpose[0]
     for (ct, mri), matched in middles(batches):
-        np.testing.assert_allclose(ct, mri, atol=half + 0.02)
+        off = np.abs(ct - mri)
+        if flat:
+            assert off[slices] <= 0.5 * max(CT.spacing[slices], MRI.spacing[slices]) + 0.02
+            off[slices] = 0
+        assert off.max() < 0.02
         assert matched
+
+
+def test_labels_of_the_follower_are_between_voxels_too(four):
+    batches = loader(four, oversample_foreground_percent=1.0)
+    moved = 0
+    for _ in range(4):
+        batch = next(batches)
+        for branch, (name, each) in enumerate(batches.loaders.items()):
+            for sample, given in enumerate(each.given):
+                if given.window is None:
+                    continue
+                start, labels = given.window.start, four.load_case(given.case)[1][:]
+                box = [[int(first), int(first + extent)] for first, extent in zip(start, PATCH, strict=True)]
+                expected = crop_and_pad_nd(LabelsBetweenVoxels(labels, given.window.offset), box, -1)
+                np.testing.assert_array_equal(batch["target"][sample, branch], expected[0], err_msg=name)
+                moved += (expected != crop_and_pad_nd(labels, box, -1)).any()
+    assert moved
+
+
+def test_slices_that_are_thick_are_taken_as_they_are(write_scans):
+    thick = (4.0, 1.2, 1.0)
+    off = []
+    for (ct, mri), _ in middles(loader(write_scans({"CT_a": CT, "MRI_a": MRI}, spacing=thick), spacing=thick), 1):
+        off.append(np.abs(ct - mri))
+    assert np.max(off, axis=0)[:2].max() < 0.02
+    assert 0.1 < np.max(off, axis=0)[2] <= 2.02
 
 
 def test_places_are_followed_as_far_as_the_companion_reaches(write_scans):
@@ -135,7 +169,7 @@ def test_places_are_followed_as_far_as_the_companion_reaches(write_scans):
 def test_tilted_scans(write_scans):
     turned = replace(MRI, direction=tilted(0.2), origin=(-14.0, 3.0, 30.0))
     for (ct, mri), _ in middles(loader(write_scans({"CT_a": CT, "MRI_a": turned}))):
-        assert np.linalg.norm(ct - mri) <= 0.5 * np.linalg.norm(SPACING) + 0.02
+        assert np.linalg.norm(ct - mri) < 0.02
 
 
 def test_relative_extent_needs_no_true_headers(write_scans):
@@ -143,7 +177,7 @@ def test_relative_extent_needs_no_true_headers(write_scans):
     batches = loader(write_scans({"CT_a": CT, "MRI_a": far}), placement="relative")
     for (ct, mri), matched in middles(batches):
         difference = (part_of_extent(CT, ct) - part_of_extent(far, mri)) * far.size * far.spacing
-        assert np.abs(difference).max() <= 0.5 * max(SPACING) + 0.02  # half a voxel of the follower
+        assert np.abs(difference).max() < 0.02
         assert matched
 
 

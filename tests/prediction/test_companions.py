@@ -5,6 +5,7 @@ import pytest
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from scipy.ndimage import map_coordinates
 from tiny_models import RL_U2NET, dataset_json, name_of, network_of, plans_of
 from torch import nn
 
@@ -104,39 +105,47 @@ def test_network_is_handed_back(network, dimension, volumes):
 # ---- windows -------------------------------------------------------------------------------------------------------
 
 
-def window_by_brute_force(data, to_index, lower, size):
-    """Return the window voxel by voxel: the shift of the center, rounded, and 0 beyond the edge."""
+NOWHERE, EVERYWHERE, IN_PLANE = np.zeros(3, bool), np.ones(3, bool), np.array([False, True, True])
+
+
+def window_by_brute_force(data, to_index, lower, size, axes):
+    """Return the window voxel by voxel: what lies at the place of each by SciPy, and 0 beyond the edge."""
     center = np.array(lower) + (np.array(size) - 1) / 2
     there = (to_index @ [*center, 1])[:3]
     window = np.zeros((len(data), *size), np.float32)
     for index in np.ndindex(*size):
-        place = [int(np.floor(t - (s - 1) / 2 + 0.5)) + i for t, s, i in zip(there, size, index, strict=True)]
-        if all(0 <= p < extent for p, extent in zip(place, data.shape[1:], strict=True)):
-            window[(slice(None), *index)] = data[(slice(None), *place)]
+        place = there - (np.array(size) - 1) / 2 + index
+        nearest = np.floor(place + 0.5)
+        if ((nearest >= 0) & (nearest < data.shape[1:])).all():
+            shown = np.where(axes, place, nearest)[:, None]
+            window[(slice(None), *index)] = [map_coordinates(one, shown, order=1, mode="nearest")[0] for one in data]
     return window
 
 
+@pytest.mark.parametrize("axes", [NOWHERE, IN_PLANE, EVERYWHERE], ids=["voxels", "in plane", "between"])
 @pytest.mark.parametrize("seed", range(8))
-def test_windows_are_those_at_the_mapped_place(seed):
+def test_windows_are_those_at_the_mapped_place(seed, axes):
     generator = np.random.default_rng(seed)
     data = torch.from_numpy(generator.normal(size=(2, 9, 10, 11)).astype(np.float32))
     to_index = np.eye(4)
     to_index[:3, :3] += generator.normal(scale=0.2, size=(3, 3))
     to_index[:3, 3] = generator.normal(scale=4, size=3)
     lower, size = generator.integers(0, 6, 3), np.array([4, 5, 6])
-    found = Companion((1, 2), data, to_index).window(lower, size)
-    expected = window_by_brute_force(data.numpy(), to_index, lower, size)
+    found = Companion((1, 2), data, to_index).window(lower, size, axes)
+    expected = window_by_brute_force(data.numpy(), to_index, lower, size, axes)
     if found is None:
         assert not expected.any()
     else:
-        np.testing.assert_array_equal(found.numpy(), expected)
+        np.testing.assert_allclose(found.numpy(), expected, atol=0 if axes is NOWHERE else 1e-6)
 
 
 def test_slices_of_2d_are_those_nearest():
     """The slicer of a 2D configuration holds a whole number."""
     data = torch.arange(6.0).view(1, 6, 1, 1).expand(1, 6, 12, 12)
     halved = np.diag([0.5, 1, 1, 1])
-    windows = PairedWindows(torch.full((2, 12, 12, 12), -1.0), np.zeros(3, int), [Companion((1,), data, halved)])
+    windows = PairedWindows(
+        torch.full((2, 12, 12, 12), -1.0), np.zeros(3, int), [Companion((1,), data, halved)], IN_PLANE
+    )
     for depth in range(11):
         window = windows[(slice(None), depth, slice(0, 12), slice(0, 12))]
         assert window.shape == (3, 12, 12)
@@ -146,7 +155,7 @@ def test_slices_of_2d_are_those_nearest():
 
 def test_windows_move_to_a_device_as_a_whole():
     windows = PairedWindows(
-        torch.zeros(2, 8, 8, 8), np.zeros(3, int), [Companion((1,), torch.ones(1, 8, 8, 8), np.eye(4))]
+        torch.zeros(2, 8, 8, 8), np.zeros(3, int), [Companion((1,), torch.ones(1, 8, 8, 8), np.eye(4))], EVERYWHERE
     )
     moved = windows.to(torch.device("meta"))
     assert moved.data.is_meta
