@@ -11,7 +11,8 @@ has a seed of its own. 2D, one patch size, encoder and decoder for all rows; b p
 - ``same patient``: `RLXAlignTrainer`, whose branches show one patient in half of the samples that can.
 
 All but the first are tested without a companion and with their own; those of two branches also with that of another
-patient, which tells what the network sees in a companion from what it gains by any second scan. A finished run is not
+patient, which tells what the network sees in a companion from what it gains by any second scan. The first is also
+tested by the segmentation of the other scan, resampled to the grid of this one. A finished run is not
 repeated, and a stopped one goes on.
 
     python benchmarks/pairs.py -o FOLDER
@@ -101,13 +102,18 @@ def resample_companions(place: Workplace) -> None:
         other = next(name for name in FILES if name != contrast)
         for patient in (f"patient{number}" for number in PATIENTS):
             here, there = scan(place, contrast, patient), scan(place, other, patient)
-            matrix = relative_map(read_grid(here), read_grid(there))
-            transform = sitk.AffineTransform(3)
-            transform.SetMatrix(matrix[:3, :3].ravel().tolist())
-            transform.SetTranslation(matrix[:3, 3].tolist())
-            companion = sitk.Resample(sitk.ReadImage(there), sitk.ReadImage(here), transform, sitk.sitkLinear)
             channel = list(FILES).index(other)
-            sitk.WriteImage(companion, target / "imagesTr" / f"{contrast}_{patient}_000{channel}.nii.gz")
+            file = target / "imagesTr" / f"{contrast}_{patient}_000{channel}.nii.gz"
+            sitk.WriteImage(resampled(there, here, sitk.sitkLinear), file)
+
+
+def resampled(source: Path, grid: Path, interpolator: int) -> sitk.Image:
+    """Return an image on the grid of another one, placed by relative extent."""
+    matrix = relative_map(read_grid(grid), read_grid(source))
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix[:3, 3].tolist())
+    return sitk.Resample(sitk.ReadImage(source), sitk.ReadImage(grid), transform, interpolator)
 
 
 def scans_to_predict(place: Workplace, row: str, fold: int, is_mixed: bool = False) -> tuple[Path, Path]:
@@ -137,11 +143,20 @@ def measure(place: Workplace, row: str, fold: int, steps: int) -> Iterator[dict[
     trainer, plans = ROWS[row]
     images, references = scans_to_predict(place, row, fold)
     if row == "alone":
+        models = {}
         for contrast, dataset in DATASETS.items():
-            model = place.train(dataset, trainer, plans, steps, fold, CONFIGURATION, str(fold))
-            target = model / f"predicted_by_fold_{fold}"
-            place.predict(model, images / contrast, target, str(fold))
-            yield from dice(place, row, contrast, "none", fold, target, references, model)
+            models[contrast] = place.train(dataset, trainer, plans, steps, fold, CONFIGURATION, str(fold))
+            target = models[contrast] / f"predicted_by_fold_{fold}"
+            place.predict(models[contrast], images / contrast, target, str(fold))
+            yield from dice(place, row, contrast, "none", fold, target, references, models[contrast])
+        for contrast, model in models.items():
+            (other,) = (models[name] for name in models if name != contrast)
+            target = model / f"resampled_by_fold_{fold}"
+            target.mkdir(exist_ok=True)
+            for file in (model / f"predicted_by_fold_{fold}").glob("*.nii.gz"):
+                there = other / f"predicted_by_fold_{fold}" / file.name
+                sitk.WriteImage(resampled(there, file, sitk.sitkLabelLinear), target / file.name)
+            yield from dice(place, row, contrast, "its segmentation", fold, target, references, model)
         return
     dataset = RESAMPLED if row == "two channels" else DATASET
     model = place.train(dataset, trainer, plans, steps, fold, CONFIGURATION, str(fold))

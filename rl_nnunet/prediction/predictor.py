@@ -21,6 +21,7 @@ from rl_nnunet.errors import InputError
 from rl_nnunet.evaluation.trained_model import TrainedModel
 from rl_nnunet.files import new_file
 from rl_nnunet.locks import one_run_at_a_time
+from rl_nnunet.prediction.agreement import agreement_of
 from rl_nnunet.prediction.companions import CompanionPredictor
 from rl_nnunet.prediction.input_files import CaseFiles, find_case_files, single_case
 from rl_nnunet.prediction.left_out import LeftOut
@@ -138,6 +139,7 @@ def _predict_cases(
     pipeline = Pipeline(predictor, preprocessing, export, settings.processes, workers, branches, progress, left_out)
     try:
         pipeline.run(targets, lambda target: _previous(target, output, settings, model))
+        _note_agreements(progress, patients, model.dataset_json["file_ending"])
     finally:
         progress.stop()
         print(progress.table(), flush=True)
@@ -217,6 +219,13 @@ def _prepare(folder: Path, model: TrainedModel) -> None:
             f"{folder} cannot be written ({error.strerror or error}); free space, mend the permissions, or choose "
             "another folder."
         ) from None
+
+
+def _note_agreements(progress: Progress, patients: Sequence[Patient], ending: str) -> None:
+    for patient in patients:
+        agreement = agreement_of(patient, ending)
+        if agreement is not None:
+            progress.note_agreement(patient, str(agreement))
 
 
 def _remove_unfinished(patients: Sequence[Patient], ending: str) -> None:

@@ -11,7 +11,7 @@ from rl_nnunet.command_line import text_table
 from rl_nnunet.prediction.patients import Patient, Target
 
 HEADER = ("case", "scans", "pairing", "seconds", "")
-LEFT_OUT = "left out"
+LEFT_OUT, AGREEMENT = "left out", "agreement"
 LEAST_SHARE = 0.01
 """Of the windows, that is worth a word."""
 KEPT, NOT_REACHED = "there already", "not segmented"
@@ -35,6 +35,7 @@ class Progress:
         self._seconds: dict[Path, float] = {}
         self._failures: dict[Path, str] = {}
         self._left_out: dict[Path, dict[str, float]] = {}
+        self._agreements: dict[str, str] = {}
         open_outputs = {target.output for target in to_do}
         self._open = {patient.name: {t.output for t in patient.targets} & open_outputs for patient in patients}
         self._kept = {patient.name for patient in patients if patient.targets and not self._open[patient.name]}
@@ -55,6 +56,10 @@ class Progress:
         """Note in which share of the windows each modality was left out, if there is an agent that leaves some out."""
         if left_out:
             self._left_out[output] = dict(left_out)
+
+    def note_agreement(self, patient: Patient, agreement: str) -> None:
+        """Note how far the segmentations of a patient's scans agree."""
+        self._agreements[patient.name] = agreement
 
     def end(self, output: Path, seconds: float) -> None:
         """Note that a segmentation is written, and the seconds that it took."""
@@ -88,7 +93,8 @@ class Progress:
     def table(self) -> str:
         """Return a row a case: scans, how they were paired, seconds of work, and what kept it from being segmented.
 
-        Where an agent leaves modalities out, there is a column of those, with the share of the windows.
+        Where an agent leaves modalities out, there is a column of those, with the share of the windows; where scans of
+        a patient were segmented together, one of how far their segmentations agree.
         """
         reasons = self.reasons()
         rows = []
@@ -107,10 +113,13 @@ class Progress:
                     note,
                 )
             )
-        if not self._left_out:
-            return text_table([HEADER, *rows])
-        columns = [LEFT_OUT, *(self._shares(patient) for patient in self.patients)]
-        return text_table([(*row[:-1], column, row[-1]) for row, column in zip([HEADER, *rows], columns, strict=True)])
+        table = [HEADER, *rows]
+        if self._left_out:
+            table = _with_column(table, [LEFT_OUT, *map(self._shares, self.patients)])
+        if self._agreements:
+            agreements = (self._agreements.get(patient.name, "–") for patient in self.patients)
+            table = _with_column(table, [AGREEMENT, *agreements])
+        return text_table(table)
 
     def _shares(self, patient: Patient) -> str:
         """Return which modalities were left out of a case, and in which share of the windows; most first."""
@@ -120,6 +129,11 @@ class Progress:
                 found[name] = max(share, found.get(name, 0.0))
         worth_a_word = sorted((-share, name) for name, share in found.items() if share >= LEAST_SHARE)
         return ", ".join(f"{name} {-share:.2f}" for share, name in worth_a_word) or "–"
+
+
+def _with_column(table: Sequence[tuple[str, ...]], column: Sequence[str]) -> list[tuple[str, ...]]:
+    """Return a table with another column before the last."""
+    return [(*row[:-1], cell, row[-1]) for row, cell in zip(table, column, strict=True)]
 
 
 def _described(target: Target) -> str:

@@ -8,8 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
+
+from rl_nnunet.prediction.agreement import dice_at_one_place
 
 CASES = [f"p{number:02d}" for number in range(1, 13)]
 
@@ -37,11 +40,27 @@ def test_the_table_names_scans_pairing_seconds_and_failures(patient, predict, ma
     assert rows["p2"][:2] == ["CT", "–"]
     assert all(float(rows[case][2]) > 0 for case in ("p1", "p2"))
     assert rows["p3"][2] == "–"
-    assert "p3_0000.nii.gz is not a readable image" in rows["p3"][3]
+    assert "p3_0000.nii.gz is not a readable image" in rows["p3"][-1]
     said = [line for line in outcome.out.splitlines() if re.match(r"p\d: ", line)]
     assert [line[:4] for line in said] == ["p1: ", "p2: "]
     assert said[0].count("with") == 2
     assert said[1] == "p2: CT"
+
+
+def test_the_table_tells_how_far_scans_agree(patient, predict, make_scan):
+    assert "agreement" not in predict(patient.model, patient.images, patient.root / "one_grid").out
+    other = make_scan(1, size=(11, 15, 6), spacing=(1.7, 1.2, 4.0), origin=(-6.0, 5.0, 26.0), offset=400)
+    sitk.WriteImage(other, patient.images / "p1_0001.nii.gz")
+    sitk.WriteImage(make_scan(8), patient.images / "p2_0000.nii.gz")
+    printed = predict(patient.model, patient.images, patient.output).out
+    assert re.search(r"seconds +agreement", printed)
+    files = [patient.output / branch / "p1.nii.gz" for branch in ("CT", "MR")]
+    expected = min(dice_at_one_place(*pair, np.eye(4)) for pair in (files, files[::-1]))
+    rows = rows_of(printed)
+    assert rows["p1"][3].startswith(f"{expected:.2f}")
+    assert rows["p2"][3] == "–"
+    alone = predict(patient.model, patient.images, patient.root / "alone", "--pairing", "none").out
+    assert "agreement" not in alone
 
 
 def test_unforeseen_failures_stop_no_other_case(patient, predict, make_scan, monkeypatch):
