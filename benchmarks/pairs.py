@@ -8,7 +8,7 @@ has a seed of its own. 2D, one patch size, encoder and decoder for all rows; b p
 - ``two channels``: what is done today. The companion is resampled to the grid of each scan, where the patient has one
   (by relative extent: the coordinates are wrong in these data), and stock nnU-Net trains on two channels;
 - ``other patients``: `RLXAlignTrainer`, whose branches show scans of different patients in training;
-- ``same patient``: `RLXAlignTrainer`, whose branches show one patient in half of the samples that can.
+- ``same patient``: `RLXAlignTrainer`, whose branches show one patient in the planned share of the samples.
 
 All but the first are tested without a companion and with their own; those of two branches also with that of another
 patient, which tells what the network sees in a companion from what it gains by any second scan. The first is also

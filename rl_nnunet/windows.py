@@ -1,20 +1,20 @@
 """The window of one scan at the place of another scan's window, between its voxels where that is sound.
 
-The voxels of two grids meet only by chance: the nearest ones are up to half a voxel off along each axis. That is what a
-companion then shows in the wrong place, and more than its detail is worth (docs/benchmarks.md). So its window is read
-between its voxels, by linear interpolation, but not across slices: halfway between two thick ones lies what neither
-shows.
+The voxels of two grids meet only by chance: the nearest ones are up to half a voxel off along each axis, which costs a
+part of what a companion's detail gains (docs/benchmarks.md). So its window is read between its voxels, by linear
+interpolation. But not across thick slices: halfway between two of them lies what neither shows.
 """
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from nnunetv2.configuration import ANISO_THRESHOLD
 
+LEAST_OFFSET = 1e-3
+"""In voxels: scans on one grid are apart by less, when their places are computed, and need no interpolation."""
 TIE = 1e-9
 """What the nearest voxel's label has ahead of others."""
 
@@ -27,7 +27,7 @@ class Window(NamedTuple):
     start : array
         The index of its first voxel, whole numbers.
     offset : array
-        How far behind its voxels the place lies that it has to show, in voxels, in [-0.5, 0.5).
+        How far from its voxels, towards higher indices, the place lies that it has to show, in voxels, in [-0.5, 0.5).
     """
 
     start: np.ndarray
@@ -68,13 +68,14 @@ def corresponding_window(to_index: np.ndarray, lower: np.ndarray, size: np.ndarr
     """
     first = (to_index @ [*(lower + (size - 1) / 2), 1])[:3] - (size - 1) / 2
     start = np.floor(first + 0.5)
-    return Window(start.astype(int), np.where(axes, first - start, 0.0))
+    offset = first - start
+    return Window(start.astype(int), np.where(axes & (np.abs(offset) >= LEAST_OFFSET), offset, 0.0))
 
 
 class BetweenVoxels:
     """A view of an image, (channels, *spatial), whose voxels lie between those of the image.
 
-    It is read by slices, as images are where patches are cropped; only what is needed is read of the image. A constant
+    It is read by slices that reach into the image, as nnU-Net crops patches; only what is needed is read. A constant
     stays exactly what it is.
 
     Parameters
@@ -82,8 +83,8 @@ class BetweenVoxels:
     image : array or Tensor
         What can be read by slices.
     offset : sequence of float
-        Along each spatial axis, how far behind a voxel of the image the one lies that takes its place, in (-1, 1).
-        Beyond its ends, the image goes on as it ends.
+        Along each spatial axis, how far from a voxel of the image, towards higher indices, the one lies that takes its
+        place, in (-1, 1). Beyond its ends, the image goes on as it ends.
     """
 
     def __init__(self, image: Any, offset: Sequence[float]) -> None:
@@ -92,23 +93,22 @@ class BetweenVoxels:
 
     def __getitem__(self, item: tuple[slice, ...]) -> Any:
         """Read a region of some channels, given by a slice for each axis."""
-        here = [np.arange(extent)[place] for place, extent in zip(item[1:], self.shape[1:], strict=True)]
-        there = [
-            np.clip(voxels + int(np.sign(share)), 0, extent - 1)
-            for voxels, share, extent in zip(here, self.offset, self.shape[1:], strict=True)
-        ]
-        both = np.array([[(pair[0], pair[-1]) for pair in ends] for ends in (here, there)])
-        first, last = both[..., 0].min(0), both[..., 1].max(0)
-        region = self.image[(item[0], *(slice(int(a), int(b) + 1) for a, b in zip(first, last, strict=True)))]
-        return self._between(region, *([p - f for p, f in zip(ends, first, strict=True)] for ends in (here, there)))
+        read, here, there = [], [], []
+        for place, share, extent in zip(item[1:], self.offset, self.shape[1:], strict=True):
+            (first, last, _), step = place.indices(extent), int(np.sign(share))
+            start = max(first + min(step, 0), 0)
+            read.append(slice(start, min(last + max(step, 0), extent)))
+            here.append(slice(first - start, last - start))
+            neighbors = np.clip(np.arange(first, last) + step, 0, extent - 1) - start
+            inside = neighbors[-1] - neighbors[0] == last - first - 1
+            there.append(slice(neighbors[0], neighbors[-1] + 1) if inside else neighbors)
+        return self._between(self.image[(item[0], *read)], here, there)
 
-    def _between(self, region: Any, here: Sequence[np.ndarray], there: Sequence[np.ndarray]) -> Any:
-        """Return what lies between the voxels of a region at some places along each axis, and those next to them."""
+    def _between(self, region: Any, here: Sequence[slice], there: Sequence[slice | np.ndarray]) -> Any:
+        """Return what lies between some voxels of a region and their neighbors, given by their places on each axis."""
         for axis, share in enumerate(self.offset):
-            if share:
-                before = (slice(None),) * (axis + 1)
-                one, other = (region[(*before, places[axis])] for places in (here, there))
-                region = one + abs(share) * (other - one)
+            one, other = (_along(region, axis + 1, places[axis]) for places in (here, there))
+            region = one + abs(share) * (other - one) if share else one
         return region
 
 
@@ -118,18 +118,23 @@ class LabelsBetweenVoxels(BetweenVoxels):
     Where several have as much, and the nearest voxel's is among them, it is that one.
     """
 
-    def _between(self, region: np.ndarray, here: Sequence[np.ndarray], there: Sequence[np.ndarray]) -> np.ndarray:
-        corners, shares = [], []
-        for others in itertools.product(*((False, True) if share else (False,) for share in self.offset)):
-            places = np.ix_(*(two if other else one for one, two, other in zip(here, there, others, strict=True)))
-            corners.append(region[(slice(None), *places)])
-            shares.append(
-                np.prod([abs(f) if other else 1 - abs(f) for f, other in zip(self.offset, others, strict=True)])
-            )
-        labels = np.stack(corners)
-        is_mixed = (labels != labels[0]).any(0)
-        mixed, result = labels[:, is_mixed], corners[0]
-        votes = np.stack([np.tensordot(shares, mixed == one, 1) for one in mixed])
+    def _between(self, region: np.ndarray, here: Sequence[slice], there: Sequence[slice | np.ndarray]) -> np.ndarray:
+        corners, shares = [region], [1.0]
+        for axis, share in enumerate(map(abs, self.offset)):
+            sides = [(here[axis], 1 - share), (there[axis], share)] if share else [(here[axis], 1.0)]
+            shares = [part * weight for _, weight in sides for part in shares]
+            corners = [_along(corner, axis + 1, places) for places, _ in sides for corner in corners]
+        result = corners[0].copy()
+        is_mixed = np.zeros(result.shape, bool)
+        for corner in corners[1:]:
+            is_mixed |= corner != corners[0]
+        labels = np.stack([corner[is_mixed] for corner in corners])
+        votes = np.stack([np.tensordot(shares, labels == one, 1) for one in labels])
         votes[0] += TIE
-        result[is_mixed] = np.take_along_axis(mixed, votes.argmax(0)[None], 0)[0]
+        result[is_mixed] = np.take_along_axis(labels, votes.argmax(0)[None], 0)[0]
         return result
+
+
+def _along(region: Any, axis: int, places: slice | np.ndarray) -> Any:
+    """Return some places along one axis of an array or tensor."""
+    return region[(*[slice(None)] * axis, places)]

@@ -1,9 +1,8 @@
 """Whether the segmentations of a patient's scans agree where the scans show the same place.
 
-Nothing in a header tells whether it is right, nor whose scan a file is, and a network that has learnt to trust a
-companion trusts a wrong one, too. The segmentations tell: where scans are in the wrong place, or of different patients,
-they agree less (docs/benchmarks.md has measurements). They also tell whether the other placement would have been
-better.
+Nothing in a header tells whether its coordinates are right, and a network that has learnt to trust a companion trusts a
+wrong one, too. The segmentations may tell: where scans are in the wrong place, or of different patients, they agree
+less (docs/benchmarks.md has measurements). They may also tell that the other placement would have been better.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ import SimpleITK as sitk
 
 from rl_nnunet.grids import relative_map
 from rl_nnunet.prediction.patients import Patient
+from rl_nnunet.scans import read_volume
 
 OUTSIDE = -1
 """Stands for a label where a scan does not reach."""
@@ -35,55 +35,66 @@ class Agreement(NamedTuple):
         return f"{self.used:.2f}" + (hint if self.by_relative_extent > self.used + WORTH_A_WORD else "")
 
 
-def dice_at_one_place(segmentation: Path, other: Path, transform: np.ndarray) -> float | None:
+def dice_at_one_place(segmentation: sitk.Image, other: sitk.Image, transform: np.ndarray) -> float | None:
     """Return the mean Dice over the labels of two segmentations of one patient, on the voxels of the first.
 
-    None where the second does not reach the first, or neither shows anything where it does.
+    Only what both scans reach counts. None where neither shows anything there.
 
     Parameters
     ----------
-    segmentation, other : Path
-        Two files.
+    segmentation, other : Image
+        Of 16 bit.
     transform : array
         The map from mm in the first to mm in the second, (4, 4).
     """
-    grid = sitk.ReadImage(str(segmentation))
     place = sitk.AffineTransform(3)
     place.SetMatrix(transform[:3, :3].ravel().tolist())
     place.SetTranslation(transform[:3, 3].tolist())
-    there = sitk.Cast(sitk.ReadImage(str(other)), sitk.sitkInt16)
-    moved = sitk.Resample(there, grid, place, sitk.sitkNearestNeighbor, OUTSIDE)
-    here, there = map(sitk.GetArrayViewFromImage, (grid, moved))
-    is_seen = there != OUTSIDE
-    values = []
-    for label in np.union1d(np.unique(here[is_seen]), np.unique(there[is_seen])):
-        if label:
-            one, two = (here == label) & is_seen, there == label
-            values.append(2 * (one & two).sum() / (one.sum() + two.sum()))
+    moved = sitk.Resample(other, segmentation, place, sitk.sitkNearestNeighbor, OUTSIDE)
+    here, there = map(sitk.GetArrayViewFromImage, (segmentation, moved))
+    size = int(max(here.max(), there.max())) + 1
+    pairs = np.zeros((size, size), np.int64)
+    for one, two in zip(here, there, strict=True):  # slice by slice: as a whole, this would take several volumes
+        is_seen = two != OUTSIDE
+        pairs += np.bincount(one[is_seen].astype(np.int64) * size + two[is_seen], minlength=size**2).reshape(
+            pairs.shape
+        )
+    both = pairs.sum(0) + pairs.sum(1)
+    values = [2 * pairs[label, label] / both[label] for label in range(1, size) if both[label]]
     return float(np.mean(values)) if values else None
 
 
 def agreement_of(patient: Patient, ending: str) -> Agreement | None:
     """Return how far the segmentations of a patient's scans agree: of several pairs, where they do least.
 
-    None without companions, or where segmentations are missing or show nothing.
+    0 where they show nothing that both scans reach. None without companions, or if none of them shows anything.
 
     Parameters
     ----------
     patient : Patient
-        Whose segmentations may be there.
+        Whose segmentations are there.
     ending : str
         Of their files.
+
+    Raises
+    ------
+    InputError
+        If a segmentation cannot be read.
     """
-    files = {target.scan.name: Path(f"{target.output}{ending}") for target in patient.targets}
-    if not all(file.is_file() for file in files.values()):
+    if not any(target.companions for target in patient.targets):
+        return None
+    images = {
+        target.scan.name: sitk.Cast(read_volume(Path(f"{target.output}{ending}")), sitk.sitkInt16)
+        for target in patient.targets
+    }
+    if not any(sitk.GetArrayViewFromImage(image).any() for image in images.values()):
         return None
     found = []
     for target in patient.targets:
         for scan, place in target.companions:
-            pair = files[target.scan.name], files[scan.name]
-            used = dice_at_one_place(*pair, place.transform)
-            if used is not None:
+            pair = images[target.scan.name], images[scan.name]
+            used = relative = dice_at_one_place(*pair, place.transform)
+            if place.placement == "physical":
                 relative = dice_at_one_place(*pair, relative_map(target.scan.grid, scan.grid))
-                found.append(Agreement(used, relative or 0.0))
-    return min(found, default=None)
+            found.append(Agreement(used or 0.0, relative or 0.0))
+    return min(found)

@@ -222,10 +222,11 @@ def _prepare(folder: Path, model: TrainedModel) -> None:
 
 
 def _note_agreements(progress: Progress, patients: Sequence[Patient], ending: str) -> None:
-    for patient in patients:
-        agreement = agreement_of(patient, ending)
-        if agreement is not None:
-            progress.note_agreement(patient, str(agreement))
+    """Compare the segmentations of each patient's scans, as far as all of them are there."""
+    reasons = progress.reasons()
+    for patient in (patient for patient in patients if patient.name not in reasons):
+        with contextlib.suppress(InputError):  # of a segmentation that another run has left, nothing can be said
+            progress.note_agreement(patient, agreement_of(patient, ending))
 
 
 def _remove_unfinished(patients: Sequence[Patient], ending: str) -> None:

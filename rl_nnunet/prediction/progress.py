@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from rl_nnunet.command_line import text_table
+from rl_nnunet.prediction.agreement import Agreement
 from rl_nnunet.prediction.patients import Patient, Target
 
 HEADER = ("case", "scans", "pairing", "seconds", "")
@@ -57,9 +58,10 @@ class Progress:
         if left_out:
             self._left_out[output] = dict(left_out)
 
-    def note_agreement(self, patient: Patient, agreement: str) -> None:
-        """Note how far the segmentations of a patient's scans agree."""
-        self._agreements[patient.name] = agreement
+    def note_agreement(self, patient: Patient, agreement: Agreement | None) -> None:
+        """Note how far the segmentations of a patient's scans agree, if there is anything to compare."""
+        if agreement is not None:
+            self._agreements[patient.name] = str(agreement)
 
     def end(self, output: Path, seconds: float) -> None:
         """Note that a segmentation is written, and the seconds that it took."""

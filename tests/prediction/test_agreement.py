@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from rl_nnunet.errors import InputError
 from rl_nnunet.grids import find_place, read_grid
 from rl_nnunet.prediction.agreement import Agreement, agreement_of, dice_at_one_place
 from rl_nnunet.prediction.patients import Patient, Scan, Target
@@ -35,6 +36,10 @@ def segment(tmp_path):
     return write
 
 
+def dice(one, other, transform):
+    return dice_at_one_place(*(sitk.ReadImage(file, sitk.sitkInt16) for file in (one, other)), transform)
+
+
 BOX, HALF_BESIDE = ((10, 10, 4), (20, 20, 12)), ((15, 10, 4), (25, 20, 12))
 ELSEWHERE = ((30, 2, 14), (36, 8, 18))
 
@@ -42,33 +47,33 @@ ELSEWHERE = ((30, 2, 14), (36, 8, 18))
 def test_equal_segmentations_on_different_grids_agree(segment):
     ct = segment("ct", {1: BOX, 2: ELSEWHERE})
     mr = segment("mr", {1: BOX, 2: ELSEWHERE}, (0.5, 0.25, 1.0), (2.75, 1.125, -2.0), (74, 116, 22))
-    assert dice_at_one_place(ct, mr, np.eye(4)) == 1
-    assert dice_at_one_place(mr, ct, np.eye(4)) == 1
+    assert dice(ct, mr, np.eye(4)) == 1
+    assert dice(mr, ct, np.eye(4)) == 1
 
 
 def test_half_an_overlap_and_a_label_that_one_lacks(segment):
     one, other = segment("one", {1: BOX}), segment("other", {1: HALF_BESIDE})
-    assert dice_at_one_place(one, other, np.eye(4)) == pytest.approx(0.5)
+    assert dice(one, other, np.eye(4)) == pytest.approx(0.5)
     both = segment("both", {1: HALF_BESIDE, 2: ELSEWHERE})
-    assert dice_at_one_place(one, both, np.eye(4)) == pytest.approx(0.25)
+    assert dice(one, both, np.eye(4)) == pytest.approx(0.25)
 
 
 def test_the_map_leads_from_the_first_to_the_second(segment):
     one, other = segment("one", {1: BOX}), segment("other", {1: HALF_BESIDE})
     moved = np.eye(4)
     moved[0, 3] = 5
-    assert dice_at_one_place(one, other, moved) == 1
-    assert dice_at_one_place(other, one, moved) == 0
+    assert dice(one, other, moved) == 1
+    assert dice(other, one, moved) == 0
 
 
 def test_only_what_both_scans_reach_counts(segment):
     whole = segment("whole", {1: BOX})
     part = segment("part", {1: ((10, 10, 4), (20, 20, 8))}, size=(40, 30, 8))
-    assert dice_at_one_place(whole, part, np.eye(4)) == 1
-    assert dice_at_one_place(part, whole, np.eye(4)) == 1
+    assert dice(whole, part, np.eye(4)) == 1
+    assert dice(part, whole, np.eye(4)) == 1
     far = segment("far", {1: ((110, 10, 4), (120, 20, 12))}, origin=(100.0, 0.0, 0.0))
-    assert dice_at_one_place(whole, far, np.eye(4)) is None
-    assert dice_at_one_place(segment("empty", {}), segment("nothing", {}), np.eye(4)) is None
+    assert dice(whole, far, np.eye(4)) is None
+    assert dice(segment("empty", {}), segment("nothing", {}), np.eye(4)) is None
 
 
 def patient_of(files, pairing):
@@ -103,13 +108,33 @@ def test_a_header_that_is_wrong_is_told(segment):
     assert str(agreement_of(patient_of(files, "relative"), ".nii.gz")) == "1.00"
 
 
-def test_nothing_is_told_without_companions_or_segmentations(segment):
+def test_what_only_one_shows_is_no_agreement(segment):
+    """Boxes that overlap by little, with nothing in what both reach: by relative extent, all would be well."""
+    files = {
+        "CT": segment("ct", {1: BOX}),
+        "LGE": segment("lge", {1: BOX}, size=(39, 30, 20)),
+        "MR": segment("mr", {1: ((45, 10, 4), (55, 20, 12))}, origin=(35.0, 0, 0)),
+    }
+    found = agreement_of(patient_of({name: files[name] for name in ("CT", "MR")}, "auto"), ".nii.gz")
+    assert str(found) == "0.00 (by relative extent 1.00)"
+    assert agreement_of(patient_of(files, "physical"), ".nii.gz").used == 0
+
+
+def test_nothing_is_told_without_companions_or_anything_to_see(segment):
     files = {"CT": segment("ct", {1: BOX}), "MR": segment("mr", {1: BOX}, size=(39, 30, 20))}
     patient = patient_of(files, "physical")
     alone = Patient("p", tuple(replace(target, companions=()) for target in patient.targets))
     assert agreement_of(alone, ".nii.gz") is None
-    files["MR"].unlink()
+    segment("ct", {}), segment("mr", {}, size=(39, 30, 20))
     assert agreement_of(patient, ".nii.gz") is None
+
+
+def test_a_segmentation_that_is_not_whole_is_not_compared(segment):
+    files = {"CT": segment("ct", {1: BOX}), "MR": segment("mr", {1: BOX}, size=(39, 30, 20))}
+    patient = patient_of(files, "physical")
+    files["MR"].write_bytes(files["MR"].read_bytes()[:-20])
+    with pytest.raises(InputError, match="mr.nii.gz"):
+        agreement_of(patient, ".nii.gz")
 
 
 def test_little_more_by_relative_extent_is_not_worth_a_word():

@@ -55,12 +55,17 @@ def test_the_table_tells_how_far_scans_agree(patient, predict, make_scan):
     printed = predict(patient.model, patient.images, patient.output).out
     assert re.search(r"seconds +agreement", printed)
     files = [patient.output / branch / "p1.nii.gz" for branch in ("CT", "MR")]
-    expected = min(dice_at_one_place(*pair, np.eye(4)) for pair in (files, files[::-1]))
+    images = [sitk.ReadImage(file, sitk.sitkInt16) for file in files]
+    expected = min(dice_at_one_place(*pair, np.eye(4)) for pair in (images, images[::-1]))
     rows = rows_of(printed)
     assert rows["p1"][3].startswith(f"{expected:.2f}")
     assert rows["p2"][3] == "–"
     alone = predict(patient.model, patient.images, patient.root / "alone", "--pairing", "none").out
     assert "agreement" not in alone
+    files[0].write_bytes(b"")  # left by another run
+    again = predict(patient.model, patient.images, patient.output, "--continue_prediction")
+    assert again.code == 0, again.err
+    assert "agreement" not in again.out
 
 
 def test_unforeseen_failures_stop_no_other_case(patient, predict, make_scan, monkeypatch):
