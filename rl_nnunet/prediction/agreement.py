@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import SimpleITK as sitk
 
+from rl_nnunet.errors import InputError
 from rl_nnunet.grids import relative_map
+from rl_nnunet.label_maps import MOST_LABELS
 from rl_nnunet.prediction.patients import Patient
 from rl_nnunet.scans import read_volume
 
@@ -56,9 +58,8 @@ def dice_at_one_place(segmentation: sitk.Image, other: sitk.Image, transform: np
     pairs = np.zeros((size, size), np.int64)
     for one, two in zip(here, there, strict=True):  # slice by slice: as a whole, this would take several volumes
         is_seen = two != OUTSIDE
-        pairs += np.bincount(one[is_seen].astype(np.int64) * size + two[is_seen], minlength=size**2).reshape(
-            pairs.shape
-        )
+        joint = one[is_seen].astype(np.int64) * size + two[is_seen]
+        pairs += np.bincount(joint, minlength=size**2).reshape(pairs.shape)
     both = pairs.sum(0) + pairs.sum(1)
     values = [2 * pairs[label, label] / both[label] for label in range(1, size) if both[label]]
     return float(np.mean(values)) if values else None
@@ -79,14 +80,11 @@ def agreement_of(patient: Patient, ending: str) -> Agreement | None:
     Raises
     ------
     InputError
-        If a segmentation cannot be read.
+        If a segmentation cannot be read, or is none.
     """
     if not any(target.companions for target in patient.targets):
         return None
-    images = {
-        target.scan.name: sitk.Cast(read_volume(Path(f"{target.output}{ending}")), sitk.sitkInt16)
-        for target in patient.targets
-    }
+    images = {target.scan.name: _read_labels(Path(f"{target.output}{ending}")) for target in patient.targets}
     if not any(sitk.GetArrayViewFromImage(image).any() for image in images.values()):
         return None
     found = []
@@ -98,3 +96,12 @@ def agreement_of(patient: Patient, ending: str) -> Agreement | None:
                 relative = dice_at_one_place(*pair, relative_map(target.scan.grid, scan.grid))
             found.append(Agreement(used or 0.0, relative or 0.0))
     return min(found)
+
+
+def _read_labels(path: Path) -> sitk.Image:
+    """Read a segmentation, which may be left of another run, as 16 bit."""
+    image = read_volume(path)
+    values = sitk.GetArrayViewFromImage(image)
+    if values.min() < 0 or values.max() > MOST_LABELS:
+        raise InputError(f"{path} is no segmentation, it has values from {values.min():g} to {values.max():g}.")
+    return sitk.Cast(image, sitk.sitkInt16)

@@ -137,5 +137,16 @@ def test_a_segmentation_that_is_not_whole_is_not_compared(segment):
         agreement_of(patient, ".nii.gz")
 
 
+@pytest.mark.parametrize("value", [-1024, 3000])
+def test_a_scan_in_the_place_of_a_segmentation_is_not_compared(segment, value):
+    files = {"CT": segment("ct", {1: BOX}), "MR": segment("mr", {1: BOX}, size=(39, 30, 20))}
+    patient = patient_of(files, "physical")
+    image = sitk.Cast(sitk.ReadImage(files["MR"]), sitk.sitkInt16)
+    image[3, 3, 3] = value
+    sitk.WriteImage(image, files["MR"])
+    with pytest.raises(InputError, match="mr.nii.gz is no segmentation"):
+        agreement_of(patient, ".nii.gz")
+
+
 def test_little_more_by_relative_extent_is_not_worth_a_word():
     assert str(Agreement(0.8, 0.85)) == "0.80"
